@@ -126,7 +126,7 @@ def test_bad_questions_get_advice(map_, X):
 
 
 def test_too_large_an_explanation_is_refused_with_its_size(map_, X, monkeypatch):
-    monkeypatch.setattr("ptsne.explanation.MEMORY_BUDGET", 1000)
+    monkeypatch.setattr("ptsne.explanation.source.MEMORY_BUDGET", 1000)
     with pytest.raises(MemoryError, match="explain at most 15 rows at a time"):
         map_.explain(X)
 

@@ -1,0 +1,91 @@
+"""Explain rows by the exact local maps of a trained network."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptsne.explanation.explanation import Explanation
+from ptsne.explanation.source import Array, Source
+from ptsne.networks import MapNetwork, apply_by_rows
+
+Baseline = str | Array | Sequence[float]
+
+
+def explain_map(
+    network: MapNetwork,
+    X: Array,
+    *,
+    baseline: Baseline,
+    method: str,
+    mean: Array,
+    landmark_indices: NDArray[np.int64],
+    landmark_rows: Array,
+    feature_names: Sequence[str] | None = None,
+) -> Explanation:
+    """Explain rows by the exact local maps of a trained network.
+
+    Parameters
+    ----------
+    network : MapNetwork
+        In eval mode; its precision is that of the computation, results have that of `X`.
+    X : ndarray of shape (N, D)
+        Rows.
+    baseline : "mean", "zero", "landmark" or ndarray of shape (D,) or (N, D)
+        What contributions are measured from.
+    method : {"secant", "tangent"}
+        Which linear map.
+    mean : ndarray of shape (D,)
+        Mean of the training rows.
+    landmark_indices : int ndarray of shape (m,)
+        Training row nearest to each landmark.
+    landmark_rows : ndarray of shape (m, D)
+        Those rows.
+    feature_names : sequence of str or None
+        Names of the columns; "x0", "x1", ... where there are none.
+
+    Returns
+    -------
+    Explanation
+        For every row.
+
+    Raises
+    ------
+    ValueError
+        If `method` or `baseline` is none of the above.
+    """
+    if method not in {"secant", "tangent"}:
+        raise ValueError(f'method must be "secant" or "tangent"; got {method!r}')
+    source = Source(network, method, landmark_indices, landmark_rows)
+    weight, intercept = source.stage(network, X)
+    names = [f"x{i}" for i in range(X.shape[1])] if feature_names is None else feature_names
+    return Explanation(
+        weight=weight,
+        intercept=intercept,
+        X=X,
+        Y=apply_by_rows(network, X),
+        baseline=_baseline(baseline, X, mean, source),
+        feature_names=[str(name) for name in names],
+        n_active=source.n_active(X),
+        _source=source,
+    )
+
+
+def _baseline(baseline: Baseline, X: Array, mean: Array, source: Source) -> Array:
+    """Baseline rows (N, D)."""
+    if isinstance(baseline, str):
+        if baseline == "landmark":
+            return source.landmarks(X).rows[:, 0]
+        named = {"mean": mean, "zero": np.zeros(X.shape[1])}
+        if baseline not in named:
+            raise ValueError(
+                f'baseline must be "mean", "zero", "landmark", a row or rows; got {baseline!r}'
+            )
+        baseline = named[baseline]
+    rows = np.asarray(baseline, dtype=X.dtype)
+    if rows.shape not in {X.shape, X.shape[1:]}:
+        raise ValueError(
+            f"baseline must be one row of shape {X.shape[1:]} or rows of shape {X.shape}; "
+            f"got shape {rows.shape}"
+        )
+    return np.broadcast_to(rows, X.shape)

@@ -1,0 +1,134 @@
+"""What an explanation asks of the fitted map: linear maps, paths, landmarks."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ptsne.linearize import linearize
+from ptsne.networks import AtlasProjection, MapNetwork, apply_by_rows
+from ptsne.regions import integrated_gradients, region_radius
+
+Array = NDArray[Any]
+
+MEMORY_BUDGET = 2**32
+"""Bytes that the W of all rows may take (4 GiB)."""
+ROWS_PER_BLOCK = 1024
+
+
+class AffineMap(NamedTuple):
+    """One affine map per row, ``output = weight @ input + intercept``.
+
+    Attributes
+    ----------
+    weight : ndarray of shape (N, n_out, n_in)
+        W.
+    intercept : ndarray of shape (N, n_out)
+        b, summed from the constants of the layers, not taken from the output.
+    """
+
+    weight: Array
+    intercept: Array
+
+
+class Landmarks(NamedTuple):
+    """Training rows that hold each point, heaviest first.
+
+    Attributes
+    ----------
+    indices : int ndarray of shape (N, k)
+        Row number in the training data of the row nearest to the landmark; -1 is padding.
+    weights : ndarray of shape (N, k)
+        Sparsemax weights; each row sums to 1, padding is 0.
+    rows : ndarray of shape (N, k, D)
+        Those training rows, in the columns' units; NaN for padding.
+    """
+
+    indices: NDArray[np.int64]
+    weights: Array
+    rows: Array
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an explanation needs of the fitted map."""
+
+    network: MapNetwork
+    method: str
+    landmark_indices: NDArray[np.int64]
+    landmark_rows: Array
+
+    def stage(self, network: nn.Module, X: Array) -> AffineMap:
+        """Linear maps of one network at given inputs."""
+        n_out = apply_by_rows(network, X[:1]).shape[1]
+        _require_memory(len(X), n_out * X.shape[1] * X.itemsize)
+        weight = np.empty((len(X), n_out, X.shape[1]), X.dtype)
+        intercept = np.empty((len(X), n_out), X.dtype)
+        for start in range(0, len(X), ROWS_PER_BLOCK):
+            block = slice(start, start + ROWS_PER_BLOCK)
+            linear = linearize(network, as_tensor(X[block], network), activation=self.method)
+            weight[block] = linear.weight().cpu().numpy()
+            intercept[block] = linear.bias().cpu().numpy()
+        return AffineMap(weight, intercept)
+
+    def radius(self, X: Array, p: float) -> Array:
+        """Radius (N,) of the linear region of each row."""
+        radii: Array = (
+            region_radius(self.network, as_tensor(X, self.network), p).radius.cpu().numpy()
+        )
+        return radii.astype(X.dtype, copy=False)
+
+    def path(self, start: Array, end: Array) -> Array:
+        """Displacement (K, D) that each feature adds on the way from one row to another."""
+        ends = as_tensor(np.stack([start, end]), self.network)
+        n_outputs = apply_by_rows(self.network, end[None]).shape[1]
+        x = ends[1:].expand(n_outputs, -1)
+        targets = torch.arange(n_outputs, device=x.device)
+        path: Array = integrated_gradients(self.network, x, ends[0], targets).cpu().numpy()
+        return path
+
+    def codes(self, X: Array) -> Array:
+        """Latent codes z (N, L)."""
+        return apply_by_rows(self.network.encoder, X)
+
+    def n_active(self, X: Array) -> NDArray[np.int64]:
+        """Landmarks that hold each row; 0 without an atlas."""
+        atlas = self.network.projection
+        if not isinstance(atlas, AtlasProjection):
+            return np.zeros(len(X), dtype=np.int64)
+        _, weights = atlas.landmark_weights(as_tensor(self.codes(X), atlas))
+        return (weights > 0).sum(1).cpu().numpy()
+
+    def landmarks(self, X: Array) -> Landmarks:
+        """Landmarks of rows, heaviest first."""
+        atlas = self.network.projection
+        if not isinstance(atlas, AtlasProjection):
+            raise ValueError(
+                'only an atlas has landmarks; fit with projection="atlas" to see which training '
+                "rows hold a point"
+            )
+        slots = atlas.landmark_weights(as_tensor(self.codes(X), atlas))
+        index, weights = (slot.cpu().numpy() for slot in slots)
+        order = np.argsort(-weights, axis=1, kind="stable")
+        weights, index = np.take_along_axis(weights, order, 1), np.take_along_axis(index, order, 1)
+        held = weights > 0
+        rows = np.where(held[:, :, None], self.landmark_rows[index], np.nan)
+        return Landmarks(np.where(held, self.landmark_indices[index], -1), weights, rows)
+
+
+def as_tensor(X: Array, network: nn.Module) -> Tensor:
+    """Rows on the device and in the precision of the network."""
+    return torch.from_numpy(np.array(X)).to(next(iter((*network.parameters(), *network.buffers()))))
+
+
+def _require_memory(n_rows: int, row_bytes: int) -> None:
+    """Raise MemoryError where W would not fit the budget."""
+    if n_rows * row_bytes > MEMORY_BUDGET:
+        raise MemoryError(
+            f"W of {n_rows} rows takes {n_rows * row_bytes / 2**30:.1f} GiB, more than the budget "
+            f"of {MEMORY_BUDGET / 2**30:.0f} GiB; explain at most "
+            f"{MEMORY_BUDGET // row_bytes} rows at a time"
+        )
