@@ -1,7 +1,16 @@
 """What a map says about its points: local maps, contributions, contrasts, landmarks."""
 
-from ptsne.explanation.explaining import Baseline, explain_map
+from ptsne.explanation.explaining import Baseline, explain_map, explain_rows
 from ptsne.explanation.explanation import Explanation
-from ptsne.explanation.source import AffineMap, Landmarks
+from ptsne.explanation.source import AffineMap, Array, Landmarks, Source
 
-__all__ = ["AffineMap", "Baseline", "Explanation", "Landmarks", "explain_map"]
+__all__ = [
+    "AffineMap",
+    "Array",
+    "Baseline",
+    "Explanation",
+    "Landmarks",
+    "Source",
+    "explain_map",
+    "explain_rows",
+]

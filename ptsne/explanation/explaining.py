@@ -57,13 +57,40 @@ def explain_map(
     if method not in {"secant", "tangent"}:
         raise ValueError(f'method must be "secant" or "tangent"; got {method!r}')
     source = Source(network, method, landmark_indices, landmark_rows)
-    weight, intercept = source.stage(network, X)
+    return explain_rows(source, X, baseline=baseline, mean=mean, feature_names=feature_names)
+
+
+def explain_rows(
+    source: Source,
+    X: Array,
+    *,
+    baseline: Baseline,
+    mean: Array,
+    feature_names: Sequence[str] | None = None,
+) -> Explanation:
+    """Explain rows by a source that is ready.
+
+    Parameters
+    ----------
+    source : Source
+        The network, and what else the explanation will ask for.
+    X : ndarray of shape (N, D)
+        Rows.
+    baseline, mean, feature_names
+        As in `explain_map`.
+
+    Returns
+    -------
+    Explanation
+        For every row.
+    """
+    weight, intercept = source.stage(source.network, X)
     names = [f"x{i}" for i in range(X.shape[1])] if feature_names is None else feature_names
     return Explanation(
         weight=weight,
         intercept=intercept,
         X=X,
-        Y=apply_by_rows(network, X),
+        Y=apply_by_rows(source.network, X),
         baseline=_baseline(baseline, X, mean, source),
         feature_names=[str(name) for name in names],
         n_active=source.n_active(X),
