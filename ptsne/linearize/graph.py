@@ -15,6 +15,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from .collector import Collector, Mode, Site, digits
 from .errors import CompletenessError, LinearizationError
 from .hooks import Remainder, on_backward
+from .kernels import NativeKernels
 from .modules import (
     Activation,
     call_model,
@@ -126,6 +127,7 @@ class HeldGraph:
         self._collector = Collector(len(x))
         self._severed: list[str] = []
         self._handles: list[Any] = []
+        self._kernels = NativeKernels()
         # a hook refers to its node and the node to its hook: only removing the hook frees them
         weakref.finalize(self, _remove, self._handles)
         self.n_bytes = self._recorder.n_bytes
@@ -165,6 +167,7 @@ class HeldGraph:
         operation = self._operation(node, depends)
         self._note_severed(operation)
         held = self._plan.hold(operation)
+        self._handles += self._kernels.take(node, operation)
         self._hook(node, operation, held)
         return held
 
@@ -244,7 +247,7 @@ class HeldGraph:
     def gradient(self, cotangent: Tensor, edge: GradientEdge) -> Tensor | None:
         """Pull a cotangent of the output back to a layer."""
         self._collector.start(Mode.TERMS)
-        return _pull_back(self.root, edge, cotangent)
+        return self._pull_back(self.root, edge, cotangent)
 
     def all_outputs(self) -> tuple[Tensor, Tensor]:
         """``W x`` and b of every output, without W: the transpose of the vector product.
@@ -261,7 +264,7 @@ class HeldGraph:
         with torch.enable_grad():
             u = torch.zeros_like(self.output, requires_grad=True)
             self._collector.start(Mode.TOTAL)
-            gradient = _pull_back(self.root, self.x, u, create_graph=True)
+            gradient = self._pull_back(self.root, self.x, u, create_graph=True)
             gradient = torch.zeros_like(self.x) if gradient is None else gradient
             linear = _transposed((gradient * self.x.detach()).sum(), u)
             bias = _transposed(self._collector.total, u)
@@ -304,8 +307,27 @@ class HeldGraph:
         return _row(weight, self.x.detach(), self._collector.terms, value)
 
     def _gradient(self, root: GradientEdge, cotangent: Tensor) -> Tensor:
-        gradient = _pull_back(root, self.x, cotangent)
+        gradient = self._pull_back(root, self.x, cotangent)
         return torch.zeros_like(self.x) if gradient is None else gradient
+
+    def _pull_back(
+        self, root: GradientEdge, target: Any, cotangent: Tensor, *, create_graph: bool = False
+    ) -> Tensor | None:
+        try:
+            gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
+                root,
+                target,
+                cotangent,
+                retain_graph=True,
+                allow_unused=True,
+                create_graph=create_graph,
+            )
+        except RuntimeError as error:
+            refuse_in_place(error)
+            raise
+        finally:
+            self._kernels.restore()
+        return gradients[0]
 
     def _learn_layout(self, root: GradientEdge, cotangent: Tensor) -> None:
         n, device = len(self.x), self.x.device
@@ -331,24 +353,6 @@ class HeldGraph:
             f"W x + b misses the output of instance {worst} by {float(gap[worst]):.3g} "
             f"(output {float(value[worst]):.6g}): part of the network escaped the graph. {cause}"
         )
-
-
-def _pull_back(
-    root: GradientEdge, target: Any, cotangent: Tensor, *, create_graph: bool = False
-) -> Tensor | None:
-    try:
-        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(
-            root,
-            target,
-            cotangent,
-            retain_graph=True,
-            allow_unused=True,
-            create_graph=create_graph,
-        )
-    except RuntimeError as error:
-        refuse_in_place(error)
-        raise
-    return gradients[0]
 
 
 def _transposed(total: Tensor | None, u: Tensor) -> Tensor:

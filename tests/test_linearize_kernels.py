@@ -1,0 +1,75 @@
+"""Kernels of the first convolution: the same numbers, and torch's flag as it was."""
+
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from ptsne.linearize import linearize
+from ptsne.linearize.kernels import OneDnnSwitch
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.Conv2d(6, 4, 3)).eval()
+
+
+def is_on():
+    return torch.backends.mkldnn.enabled
+
+
+def test_w_agrees_with_the_plain_gradient(network):
+    x = torch.randn(3, 1, 12, 12)
+    W = linearize(network, x).weight([0, 17])
+    jac = torch.func.vmap(torch.func.jacrev(lambda row: network(row[None])[0].flatten()))(x)
+    torch.testing.assert_close(W, jac[:, [0, 17]], atol=1e-6, rtol=1e-5)
+
+
+def test_only_convolutions_of_few_channels_go_without_onednn(network):
+    seen = []
+    lin = linearize(network, torch.randn(2, 1, 12, 12))
+    root = lin._graph.root.node
+    root.register_prehook(lambda *_: seen.append(is_on()))
+    first = root.next_functions[0][0].next_functions[0][0]
+    first.register_hook(lambda *_: seen.append(is_on()))
+    lin.weight(0)
+    assert seen[0] is True
+    assert is_on()
+
+
+def test_a_pass_that_fails_leaves_the_flag_as_it_was(network):
+    lin = linearize(network, torch.randn(2, 1, 12, 12))
+
+    def fail(*_):
+        assert not is_on()
+        raise RuntimeError("out of memory")
+
+    lin._graph.root.node.next_functions[0][0].next_functions[0][0].register_prehook(fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        lin.weight(0)
+    assert is_on()
+
+
+def test_threads_count_so_that_the_last_restores():
+    switch, inside, go = OneDnnSwitch(), threading.Barrier(3), threading.Event()
+
+    def work():
+        switch.enter()
+        inside.wait()
+        go.wait()
+        switch.leave()
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    inside.wait()
+    assert not is_on()
+    switch.enter()
+    switch.leave()
+    assert not is_on()
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert is_on()
