@@ -15,6 +15,7 @@ from ptsne.linearize import (
     linearize,
     paired_linearization,
 )
+from ptsne.pipelines import explain
 from ptsne.regions import (
     activation_pattern,
     integrated_gradients,
@@ -36,6 +37,7 @@ __all__ = [
     "activation_pattern",
     "classifiers",
     "datasets",
+    "explain",
     "integrated_gradients",
     "label_flip_rate",
     "linearization_rule",

@@ -15,7 +15,7 @@ FLOORS = [
     {"networks", "classifiers", "linearize"},
     {"training", "regions", "decomposition"},
     {"explanation", "persistence"},
-    {"estimator", "plots"},
+    {"estimator", "pipelines", "plots"},
     {"report", "evaluation"},
     {"cli"},
     {"__init__", "__main__"},
