@@ -148,22 +148,3 @@ def test_w_holds_up_to_the_radius_and_no_further(map_, X):
     assert (
         change[1] > 1e-9
     ).mean() > 0.9  # neighbours may share one W, as where a clip binds twice
-
-
-@pytest.mark.parametrize("projection", ["atlas", (16,)])
-def test_contrast_shares_sum_to_one_and_ignore_the_axes(X, projection):
-    map_ = ParametricTSNE(perplexity=15, max_iter=100, random_state=0, projection=projection).fit(X)
-    why = map_.explain(X)
-    shares = why.contrast(0, 120)
-    assert shares.shape == (4,)
-    assert shares.sum() == pytest.approx(1, abs=1e-10)
-    assert why.contrast(120, 0) == pytest.approx(shares, abs=1e-9)
-    path = why._source.path(X[0], X[120])
-    np.testing.assert_allclose(path.sum(1), why.Y[120] - why.Y[0], atol=1e-10)
-    turn = np.array([[0.6, -0.8], [0.8, 0.6]])
-    way = 3 * turn @ (why.Y[120] - why.Y[0])
-    np.testing.assert_allclose(way @ (3 * turn @ path) / (way @ way), shares, atol=1e-12)
-    with pytest.raises(ValueError, match="share one place"):
-        why.contrast(0, 0)
-    with pytest.raises(ValueError, match='must be "path"'):
-        why.contrast(0, 1, method="lime")

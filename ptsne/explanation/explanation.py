@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ptsne.explanation.contrasts import contrast_rows, row_of
 from ptsne.explanation.source import AffineMap, Array, Landmarks, Source
 
 if TYPE_CHECKING:
@@ -131,43 +132,54 @@ class Explanation:
         """
         return self._source.radius(self.X, p)
 
-    def contrast(self, i: int, j: int, *, method: str = "path") -> Array:
-        """Why `j` lies where it does and not at `i`: each feature's share of the way between them.
+    def contrast(self, i: Any, j: Any, *, method: str = "path") -> Array:
+        r"""Why `j` lies where it does and not at `i`: each feature's share of the way between them.
 
-        The rows' straight connection is walked from linear region to linear region; a feature's
-        displacement is what its change adds along the way (exact integrated gradients), and its
-        share is the part of it in the direction from i to j.
+        .. math:: s_f = d_f \cdot (y_j - y_i) / |y_j - y_i|^2, \quad \sum_f d_f = y_j - y_i
+
+        The displacements :math:`d_f` are, with :math:`\Delta = x_j - x_i`,
+
+        - "path": exact integrated gradients, :math:`\Delta_f \int_0^1 \partial_f F(x_i + t \Delta)
+          \, dt`. The straight connection of the rows is walked from linear region to linear region.
+        - "paired": :math:`M_f \Delta_f` with the exact map of the difference,
+          :math:`y_j - y_i = M \Delta`. It follows each switch of the network from one end to the
+          other without looking between them, and needs no piecewise linear network.
+        - "local": :math:`\frac12 (W_i + W_j)_f \Delta_f`, what the two local maps predict. Here
+          the way is the predicted one, :math:`\sum_f d_f`, not the actual one.
 
         Parameters
         ----------
-        i, j : int
-            Rows of this explanation.
-        method : {"path"}, default="path"
+        i, j : int or array-like of shape (D,)
+            Rows of this explanation by their number, or rows of one's own in the columns' units,
+            such as a stored example or the centre of a cluster.
+        method : {"path", "paired", "local"}, default="path"
             How the way is attributed.
 
         Returns
         -------
-        ndarray of shape (D,)
-            Signed shares; they sum to 1, and stay the same when the map is rotated, mirrored,
-            shifted or scaled.
+        ndarray of shape (D,), float64
+            Signed shares; they sum to 1, stay the same when the map is rotated, mirrored, shifted
+            or scaled, and when i and j change places.
 
-        Raises
-        ------
-        ValueError
-            If the method is unknown, or the two rows share one place.
+        Warns
+        -----
+        UserWarning
+            With "local", where the predicted way is more than 60 degrees off the actual one, or
+            its length off by more than a factor of 2.
+
+        Notes
+        -----
+        ValueError if the method is unknown, there is no such row, or the rows share one place.
+        UnsupportedOperation for "path" if the network is not piecewise linear; use "paired".
 
         References
         ----------
         Sundararajan, Taly and Yan 2017, Axiomatic attribution for deep networks, eq. 1.
+        Shrikumar, Greenside and Kundaje 2017, Learning important features through propagating
+        activation differences (summation to delta; the rescale rule).
         """
-        if method != "path":
-            raise ValueError(f'method must be "path"; got {method!r}')
-        way = self.Y[j] - self.Y[i]
-        length = float(way @ way)
-        if not length:
-            raise ValueError(f"rows {i} and {j} share one place, so that nothing separates them")
-        shares: Array = way @ self._source.path(self.X[i], self.X[j]) / length
-        return shares
+        start, end = (row_of(self.X, at) for at in (i, j))
+        return contrast_rows(self._source, start, end, method)
 
     def to_frame(self) -> "pd.DataFrame":
         """Tidy table: one line per row and feature.

@@ -1,16 +1,19 @@
 """What an explanation asks of the fitted map: linear maps, paths, landmarks."""
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ptsne.explanation.paired import paired_maps
+from ptsne.explanation.paths import attribute_ways
 from ptsne.linearize import linearize
 from ptsne.networks import AtlasProjection, MapNetwork, apply_by_rows
-from ptsne.regions import integrated_gradients, region_radius
+from ptsne.regions import region_radius
+from ptsne.regions.running import in_double
 
 Array = NDArray[Any]
 
@@ -81,14 +84,32 @@ class Source:
         )
         return radii.astype(X.dtype, copy=False)
 
-    def path(self, start: Array, end: Array) -> Array:
-        """Displacement (K, D) that each feature adds on the way from one row to another."""
-        ends = as_tensor(np.stack([start, end]), self.network)
-        n_outputs = apply_by_rows(self.network, end[None]).shape[1]
-        x = ends[1:].expand(n_outputs, -1)
-        targets = torch.arange(n_outputs, device=x.device)
-        path: Array = integrated_gradients(self.network, x, ends[0], targets).cpu().numpy()
-        return path
+    def places(self, X: Array) -> Array:
+        """Places (N, K) of rows."""
+        return apply_by_rows(self.network, X)
+
+    def path_parts(self, starts: Array, ends: Array, way: Array) -> Array:
+        """Exact integrated gradients (P, D) of ``way @ y``: sum ``way @ (y_end - y_start)``."""
+        along = nn.Linear(len(way), 1, bias=False, dtype=torch.float64)
+        along.weight = nn.Parameter(torch.from_numpy(way)[None], requires_grad=False)
+        device = as_tensor(way, self.network).device
+        model = nn.Sequential(in_double(self.network), along.to(device)).eval()
+        a, b = (torch.from_numpy(rows).to(device, torch.float64) for rows in (starts, ends))
+        parts: Array = attribute_ways(model, a, b).cpu().numpy()
+        return parts
+
+    def paired_ways(self, starts: Array, ends: Array) -> Array:
+        """Displacement (P, K, D) of each feature by ``y_end - y_start = M (end - start)``."""
+        network = cast(MapNetwork, in_double(self.network))
+        maps = paired_maps(network, as_tensor(starts, network), as_tensor(ends, network))
+        ways: Array = maps.cpu().numpy() * (ends - starts)[:, None]
+        return ways
+
+    def local_ways(self, starts: Array, ends: Array) -> Array:
+        """Displacement (P, K, D) that the mean of both ends' W predicts for each feature."""
+        at_start, at_end = (self.stage(self.network, rows).weight for rows in (starts, ends))
+        ways: Array = (at_start + at_end) / 2 * (ends - starts)[:, None]
+        return ways
 
     def codes(self, X: Array) -> Array:
         """Latent codes z (N, L)."""

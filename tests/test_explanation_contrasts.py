@@ -1,0 +1,233 @@
+"""Shares of a way: complete, the same on a map that was changed, and what is asked for."""
+
+import copy
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.datasets import load_iris, load_wine
+from torch import nn
+
+from ptsne import ParametricTSNE
+from ptsne.explanation import explain_map
+from ptsne.explanation.paired import chord_of_length, chord_of_positive_part, paired_maps
+from ptsne.explanation.paths import attribute_ways
+from ptsne.linearize import CompletenessError, UnsupportedOperation
+from ptsne.networks import MapNetwork, Standardize, scale_output
+from ptsne.regions import integrated_gradients
+
+METHODS = ["path", "paired", "local"]
+TURN = np.array([[0.6, -0.8], [0.8, 0.6]])
+MIRROR = np.diag([-1.0, 1.0])
+
+
+@pytest.fixture(scope="module")
+def X():
+    return load_iris().data
+
+
+@pytest.fixture(scope="module")
+def y():
+    return load_iris().target
+
+
+@pytest.fixture(scope="module")
+def atlas(X):
+    return ParametricTSNE(perplexity=15, max_iter=80, random_state=0).fit(X)
+
+
+@pytest.fixture(scope="module")
+def branch(X):
+    """An atlas behind an encoder with ReLUs."""
+    parameters = {"encoder": (8,), "perplexity": 15, "max_iter": 60, "random_state": 0}
+    return ParametricTSNE(**parameters).fit(X)
+
+
+@pytest.fixture(scope="module")
+def mlp(X):
+    parameters = {"projection": (16, 16), "perplexity": 15, "max_iter": 60, "random_state": 0}
+    return ParametricTSNE(**parameters).fit(X)
+
+
+@pytest.fixture(scope="module", params=["atlas", "branch", "mlp"])
+def map_(request):
+    return request.getfixturevalue(request.param)
+
+
+def explained(network, X, **options):
+    """Explanation by a network of one's own."""
+    given = {"baseline": "mean", "method": "secant", "mean": X.mean(0), **options}
+    rows = {"landmark_indices": np.zeros(0, int), "landmark_rows": np.zeros((0, X.shape[1]))}
+    return explain_map(network.eval(), X, **given, **rows)
+
+
+def turned(network, matrix, shift=0.0):
+    """The network with its map turned, mirrored, scaled, shifted."""
+    layer = nn.Linear(2, 2).double()
+    layer.weight.data = torch.from_numpy(matrix)
+    layer.bias.data = torch.full((2,), shift, dtype=torch.float64)
+    return MapNetwork(network.encoder, nn.Sequential(network.projection, layer), network.decoder)
+
+
+def rescaled(network, factor, shift, sign):
+    """An atlas with its own parameters scaled, shifted and mirrored."""
+    network = scale_output(copy.deepcopy(network), factor)
+    atlas = network.projection
+    with torch.no_grad():
+        for values in (atlas.places.T, atlas.charts.movedim(1, 0), atlas.shared_chart, atlas.tilt):
+            values[0] *= sign
+        atlas.places += shift
+    return network
+
+
+# --- contrast -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.filterwarnings("ignore:the local maps predict:UserWarning")
+def test_shares_sum_to_one_and_are_the_same_from_either_end(map_, X, method):
+    why = map_.explain(X)
+    for i, j in [(0, 120), (60, 130), (3, 40)]:
+        shares = why.contrast(i, j, method=method)
+        assert shares.shape == (4,)
+        assert shares.dtype == np.float64
+        assert shares.sum() == pytest.approx(1, abs=1e-10)
+        np.testing.assert_allclose(why.contrast(j, i, method=method), shares, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("matrix", [TURN, MIRROR, 3 * TURN @ MIRROR], ids=["turn", "mirror", "all"])
+@pytest.mark.filterwarnings("ignore:the local maps predict:UserWarning")
+def test_shares_ignore_what_is_arbitrary_about_a_map(mlp, X, matrix, method):
+    network = mlp.network_
+    other = explained(turned(network, matrix, shift=5.0), X)
+    assert np.abs(other.Y - mlp.transform(X)).max() > 1
+    expected = mlp.explain(X).contrast(0, 120, method=method)
+    np.testing.assert_allclose(other.contrast(0, 120, method=method), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["path", "local"])
+@pytest.mark.filterwarnings("ignore:the local maps predict:UserWarning")
+def test_shares_of_an_atlas_ignore_its_rotation(atlas, X, method):
+    other = explained(turned(atlas.network_, 2 * TURN, shift=-3.0), X)
+    expected = atlas.explain(X).contrast(0, 120, method=method)
+    np.testing.assert_allclose(other.contrast(0, 120, method=method), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.filterwarnings("ignore:the local maps predict:UserWarning")
+def test_shares_of_an_atlas_ignore_its_scale_place_and_mirror(atlas, X, method):
+    other = explained(rescaled(atlas.network_, factor=3.0, shift=5.0, sign=-1), X)
+    expected = atlas.explain(X).contrast(0, 120, method=method)
+    np.testing.assert_allclose(other.contrast(0, 120, method=method), expected, atol=1e-9)
+
+
+def test_shares_of_a_linear_map_are_those_of_w(X):
+    linear = nn.Linear(4, 2).double()
+    start = Standardize(torch.from_numpy(X.mean(0)), torch.tensor(2.0, dtype=torch.float64))
+    why = explained(MapNetwork(start, linear), X)
+    displacement = linear.weight.detach().numpy() / 2 * (X[120] - X[0])
+    way = displacement.sum(1)
+    for method in METHODS:
+        shares = why.contrast(0, 120, method=method)
+        np.testing.assert_allclose(shares, way @ displacement / (way @ way), atol=1e-12)
+
+
+def test_a_row_of_ones_own_is_as_good_as_a_number(atlas, X):
+    why = atlas.explain(X)
+    expected = why.contrast(0, 120)
+    np.testing.assert_allclose(why.contrast(X[0], X[120]), expected, atol=1e-12)
+    np.testing.assert_allclose(why.contrast(X[0].tolist(), -30), expected, atol=1e-12)
+    np.testing.assert_allclose(why.contrast(pd.Series(X[0]), np.int64(120)), expected, atol=1e-12)
+
+
+def test_float32_rows_have_shares_that_sum_to_one(atlas, X):
+    shares = atlas.explain(X.astype(np.float32)).contrast(0, 120)
+    assert shares.sum() == pytest.approx(1, abs=1e-10)
+
+
+def test_local_shares_warn_where_w_does_not_reach(atlas, X):
+    why = atlas.explain(X)
+    with pytest.warns(UserWarning, match='use method="path"'):
+        why.contrast(0, 120, method="local")
+    near = int(np.linalg.norm(X - X[0], axis=1).argsort()[1])
+    why.contrast(0, near, method="local")  # no warning: neighbours
+
+
+@pytest.mark.parametrize(
+    ("i", "j", "options", "message"),
+    [
+        (0, 0, {}, "share one place"),
+        (0, 1, {"method": "lime"}, '"path", "paired" or "local"'),
+        (0, 150, {}, "rows 0 to 149"),
+        (-151, 0, {}, "rows 0 to 149"),
+        (0, 1.5, {}, "by its number or as 4 values"),
+        (0, np.zeros(3), {}, r"must have shape \(4,\)"),
+        (np.full(4, np.nan), 0, {}, "must be finite"),
+    ],
+)
+def test_bad_contrasts_get_advice(atlas, X, i, j, options, message):
+    with pytest.raises(ValueError, match=message):
+        atlas.explain(X).contrast(i, j, **options)
+
+
+def test_a_smooth_network_has_paired_shares_only(X):
+    network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)).double()
+    start = Standardize(torch.zeros(4).double(), torch.ones(()).double())
+    why = explained(MapNetwork(start, network), X)
+    assert why.contrast(0, 120, method="paired").sum() == pytest.approx(1, abs=1e-10)
+    with pytest.raises(UnsupportedOperation, match="not piecewise linear"):
+        why.contrast(0, 120)
+
+
+# --- ways -----------------------------------------------------------------------------------------
+
+
+def test_many_ways_are_integrated_as_one_by_one(map_, X):
+    along = nn.Linear(2, 1, bias=False).double()
+    model = nn.Sequential(map_.network_, along).eval().requires_grad_(False)
+    a, b = torch.from_numpy(X[:20]), torch.from_numpy(X[100:120])
+    expected = integrated_gradients(model, b, a, 0)
+    np.testing.assert_allclose(attribute_ways(model, a, b), expected, atol=1e-10)
+
+
+def test_a_jump_on_the_way_is_not_passed_over():
+    class Jump(nn.Module):
+        def forward(self, x):
+            return torch.floor(x).sum(1, keepdim=True)
+
+    a = torch.zeros(1, 2, dtype=torch.float64) + 0.5
+    with pytest.raises(CompletenessError, match="jumps"):
+        attribute_ways(Jump().eval(), a, a + 2)
+
+
+def test_the_paired_map_of_an_atlas_is_exact(map_, X):
+    a, b = torch.from_numpy(X), torch.from_numpy(X[::-1].copy())
+    network = map_.network_
+    M = paired_maps(network, a, b)
+    way = torch.einsum("pkd,pd->pk", M, b - a)
+    np.testing.assert_allclose(way, network(b) - network(a), atol=1e-10)
+    np.testing.assert_allclose(paired_maps(network, b, a), M, atol=1e-10)
+
+
+def test_the_paired_map_within_a_region_is_w(map_, X):
+    why = map_.explain(X[::10])
+    way = np.ones(4) / 2 * 0.5 * why.radius()[:, None]
+    inside = torch.from_numpy(X[::10] + way)
+    M = paired_maps(map_.network_, torch.from_numpy(X[::10]), inside)
+    np.testing.assert_allclose(M, why.weight, atol=1e-7)
+
+
+def test_chords():
+    a, b = torch.tensor([3.0, -1.0, -2.0, 0.0]), torch.tensor([5.0, 3.0, -1.0, 0.0])
+    assert chord_of_positive_part(a, b).tolist() == [1, 0.75, 0, 0]
+    assert chord_of_length(a, b).tolist() == [1, 0.5, -1, 0]
+
+
+def test_wine_has_names(X):
+    data = load_wine(as_frame=True)
+    map_ = ParametricTSNE(perplexity=15, max_iter=20, random_state=0).fit(data.data)
+    why = map_.explain(data.data)
+    assert why.contrast(0, data.data.iloc[100]).sum() == pytest.approx(1, abs=1e-10)
+    assert why.feature_names == list(data.data.columns)
