@@ -185,6 +185,28 @@ def _attention(m, x):
     return torch.softmax(q @ k.transpose(1, 2) / 8**0.5, -1) @ v
 
 
+def _talking_heads(m, x):
+    """Attention whose maps are mixed over the heads, blended with a fixed one, and normalised."""
+    q, k = (h.unflatten(2, (4, 2)).transpose(1, 2) for h in (x @ m.A, x @ m.A.T))
+    maps = torch.softmax(q @ k.mT, -1).permute(0, 2, 3, 1) @ m.A[:4, :4].abs() + m.w[0].abs()
+    maps = F.conv2d(maps.permute(0, 3, 1, 2), m.A[:4, :4, None, None].abs())
+    maps = maps / maps.sum(-1, keepdim=True)
+    return (maps @ x.unflatten(2, (4, 2)).transpose(1, 2)).transpose(1, 2).flatten(2)
+
+
+class Tied(nn.Module):
+    """A decoder that shares its weight with the encoder, and a layer under two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.decoder.weight = self.encoder.weight
+        self.again = self.encoder
+
+    def forward(self, x):
+        return self.again(F.relu(self.decoder(F.relu(self.encoder(x)))))
+
+
 class Attention(nn.Module):
     def __init__(self, *, batch_first=True, need_weights=False):
         super().__init__()
@@ -350,6 +372,13 @@ PIECEWISE = [
     Case("batch_norm3d", lambda: nn.BatchNorm3d(2), (2, 2, 2, 2)),
     Case("max_pool1d", lambda: nn.MaxPool1d(3, 2, padding=1), (3, 7)),
     Case("max_pool2d", _image(lambda: nn.MaxPool2d(2)), IMAGE),
+    Case(
+        "max_pool_same",
+        _image(
+            lambda: nn.Sequential(nn.ConstantPad2d((0, 1, 0, 1), -torch.inf), nn.MaxPool2d(3, 2))
+        ),
+        IMAGE,
+    ),
     Case("max_pool3d", lambda: nn.MaxPool3d(2), (2, 4, 4, 4)),
     Case("adaptive_max_pool1d", lambda: nn.AdaptiveMaxPool1d(2), (3, 5)),
     Case("adaptive_max_pool2d", _image(lambda: nn.AdaptiveMaxPool2d(3)), IMAGE),
@@ -537,6 +566,7 @@ PIECEWISE = [
         (1, 8, 8),
     ),
     Case("reused", Reused),
+    Case("tied", Tied),
     Case("weight_norm", lambda: nn.utils.parametrizations.weight_norm(nn.Linear(8, 3))),
     Case(
         "time_major",
@@ -619,6 +649,7 @@ SMOOTH = [
         _apply(lambda m, x: torch.sigmoid(x @ m.A) * torch.softmax(x, 1) * torch.tanh(x)),
     ),
     Case("attention", _apply(_attention), (3, 8)),
+    Case("talking_heads", _apply(_talking_heads), (3, 8)),
     Case(
         "sdpa",
         _apply(

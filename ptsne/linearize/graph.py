@@ -14,7 +14,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from .collector import Collector, Mode, Site, digits
 from .errors import CompletenessError, LinearizationError
-from .hooks import Remainder, on_backward
+from .hooks import Remainder, finite, on_backward
 from .kernels import NativeKernels
 from .modules import (
     Activation,
@@ -28,7 +28,7 @@ from .modules import (
 from .operation import Held, Operation
 from .recorder import EscapeGuard, Keep, Recorder, Role, operation_name, where
 from .table import hold, needs
-from .walk import depends_on, gate_rank, upstream_first
+from .walk import depends_on, gate_rank, pure_gates, upstream_first
 
 
 class Row(NamedTuple):
@@ -153,29 +153,30 @@ class HeldGraph:
         roots = [self.root.node, *(a.edge.node for a in activations)]
         order = upstream_first(roots)
         depends = depends_on(order, self.x)
+        gates = pure_gates(order, depends)
         live = {node for node in roots if node in depends}
         for node in reversed(order):
             if node in live and node.next_functions:
-                held = self._hold_node(node, depends)
+                held = self._hold_node(node, depends, gates)
                 live.update(
                     child
                     for position, (child, _) in enumerate(node.next_functions)
                     if child in depends and position not in held.blocked
                 )
 
-    def _hold_node(self, node: Any, depends: set[Any]) -> Held:
-        operation = self._operation(node, depends)
+    def _hold_node(self, node: Any, depends: set[Any], gates: set[Any]) -> Held:
+        operation = self._operation(node, depends, gates)
         self._note_severed(operation)
         held = self._plan.hold(operation)
         self._handles += self._kernels.take(node, operation)
         self._hook(node, operation, held)
         return held
 
-    def _operation(self, node: Any, depends: set[Any]) -> Operation:
+    def _operation(self, node: Any, depends: set[Any], gates: set[Any]) -> Operation:
         name = operation_name(node.name())
         functions = node.next_functions
         edges = tuple(i for i, (child, _) in enumerate(functions) if child in depends)
-        ranks = tuple(gate_rank(functions[i][0], depends) for i in edges)
+        ranks = tuple(gate_rank(functions[i][0], depends, gates) for i in edges)
         number = node._sequence_nr()
         call, path = self._recorder.call(name, number), self._recorder.path_of(number)
         return Operation(name, node, edges, ranks, path, call, self._plan.is_tangent, self._name)
@@ -195,6 +196,7 @@ class HeldGraph:
         hook = partial(
             on_backward,
             held=held,
+            constants=finite(held.constants),
             remainder=remainder,
             label=operation.label,
             site=len(self._handles),
@@ -367,7 +369,9 @@ class LayoutError(LinearizationError):
 
 
 def _is_complete(row: Row, x: Tensor, tolerance: float) -> bool:
-    """Whether ``F = W x + sum(terms)`` to rounding, for each instance; NaN is not."""
+    """Whether ``F = W x + sum(terms)`` to rounding, in each instance; NaN and infinity are not."""
+    if not bool(row.gap.isfinite().all()):
+        return False
     if bool((row.gap <= tolerance * row.scale).all()):
         return True
     # where the parts of W x cancel, rounding is relative to the parts

@@ -1,9 +1,25 @@
 """What runs when a gradient passes a held operation."""
 
+import math
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from .collector import Collector
 from .operation import Gradients, Held, Operation
+
+
+def finite(constants: Mapping[str, Tensor | float]) -> dict[str, Tensor | float]:
+    """Constants with 0 for what is infinite, such as the border of a padded maximum."""
+    return {name: _finite(value) for name, value in constants.items()}
+
+
+def _finite(value: Tensor | float) -> Tensor | float:
+    # no gradient reaches infinity where the output is finite; if one does, the check will tell
+    if not isinstance(value, Tensor):
+        return 0.0 if abs(value) == math.inf else value
+    is_infinite = value.isinf()
+    return value.masked_fill(is_infinite, 0.0) if bool(is_infinite.any()) else value
 
 
 class Remainder:
@@ -11,8 +27,9 @@ class Remainder:
 
     def __init__(self, operation: Operation) -> None:
         result = operation.run()
-        self._outputs = (result,) if isinstance(result, Tensor) else tuple(result)
-        self._inputs = dict(zip(operation.edges, operation.inputs, strict=True))
+        outputs = (result,) if isinstance(result, Tensor) else tuple(result)
+        self._outputs = [_finite(y) for y in outputs]
+        self._inputs = dict(zip(operation.edges, map(_finite, operation.inputs), strict=True))
 
     def add(
         self, collector: Collector, label: str, site: int, sent: Gradients, outgoing: Gradients
@@ -32,6 +49,7 @@ def on_backward(
     outgoing: Gradients,
     *,
     held: Held,
+    constants: Mapping[str, Tensor | float],
     remainder: Remainder | None,
     label: str,
     site: int,
@@ -42,7 +60,7 @@ def on_backward(
     if gradient is None:
         return None
     sent = held.pull(incoming, outgoing) if held.pull else incoming
-    for i, (name, value) in enumerate(held.constants.items()):
+    for i, (name, value) in enumerate(constants.items()):
         collector.add(name, (site, i), gradient, value)
     if remainder:
         remainder.add(collector, label, site, sent, outgoing)

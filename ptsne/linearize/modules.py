@@ -26,9 +26,12 @@ class Activation:
 
 def detached_state(model: nn.Module) -> dict[str, Tensor]:
     """Parameters without gradients, and copies of buffers: the caller's are never written."""
-    parameters = {name: p.detach() for name, p in model.named_parameters(remove_duplicate=False)}
-    buffers = {name: b.detach().clone() for name, b in model.named_buffers(remove_duplicate=False)}
-    return {**parameters, **buffers}
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    buffers = dict(model.named_buffers(remove_duplicate=False))
+    copies: dict[Tensor, Tensor] = {p: p.detach() for p in parameters.values()}
+    copies.update({b: b.detach().clone() for b in buffers.values()})
+    # by the tensor, not by the name: tied weights stay one tensor under several names
+    return {name: copies[t] for name, t in {**parameters, **buffers}.items()}
 
 
 def storage_of(tensor: Tensor) -> int:

@@ -22,8 +22,11 @@ RULES = RuleBook({
 })
 MODULE_RULES: dict[type[nn.Module], Callable[..., Tensor]] = {}
 
+PURE_GATE = 3
+"""Rank of what has no other use: functions of these alone have it too."""
+
 GATE_RANK = {
-    **dict.fromkeys(("softmax", "safesoftmax", "rsqrt", "reciprocal"), 3),  # nothing but gates
+    **dict.fromkeys(("softmax", "safesoftmax", "rsqrt", "reciprocal"), PURE_GATE),
     **dict.fromkeys(("sigmoid", "hardsigmoid", "logsigmoid", "sign", "heaviside"), 2),
     **dict.fromkeys(
         ("tanh", "atan", "erf", "erfc", "hardtanh", "clamp", "clampmin", "clampmax"), 1

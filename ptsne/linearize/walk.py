@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from .recorder import operation_name
-from .table import GATE_RANK
+from .table import GATE_RANK, PURE_GATE
 
 PASSES_RANK = frozenset((
     *("view", "unsafeview", "reshapealias", "t", "transpose", "permute", "expand"),
@@ -43,9 +43,20 @@ def depends_on(order: Sequence[Any], x: Tensor) -> set[Any]:
     return depends
 
 
-def gate_rank(node: Any, depends: set[Any]) -> int:
+def pure_gates(order: Sequence[Any], depends: set[Any]) -> set[Any]:
+    """Nodes that are functions of nothing but gates, such as a linear map of a softmax."""
+    gates: set[Any] = set()
+    for node in order:
+        active = [child for child, _ in node.next_functions if child in depends]
+        is_source = GATE_RANK.get(operation_name(node.name())) == PURE_GATE
+        if active and (is_source or gates.issuperset(active)):
+            gates.add(node)
+    return gates
+
+
+def gate_rank(node: Any, depends: set[Any], gates: set[Any]) -> int:
     """How much the producer of a factor is a gate, seen through views and constants."""
-    while True:
+    while node not in gates:
         name = operation_name(node.name())
         if name in GATE_RANK:
             return GATE_RANK[name]
@@ -53,3 +64,4 @@ def gate_rank(node: Any, depends: set[Any]) -> int:
         if name not in PASSES_RANK or len(active) != 1:
             return 0
         node = active[0]
+    return PURE_GATE
