@@ -88,7 +88,7 @@ def rescaled(network, factor, shift, sign):
 @pytest.mark.filterwarnings("ignore:the local maps predict:UserWarning")
 def test_shares_sum_to_one_and_are_the_same_from_either_end(map_, X, method):
     why = map_.explain(X)
-    for i, j in [(0, 120), (60, 130), (3, 40)]:
+    for i, j in [(0, 120), (60, 130)]:
         shares = why.contrast(i, j, method=method)
         assert shares.shape == (4,)
         assert shares.dtype == np.float64
@@ -187,7 +187,7 @@ def test_a_smooth_network_has_paired_shares_only(X):
 def test_many_ways_are_integrated_as_one_by_one(map_, X):
     along = nn.Linear(2, 1, bias=False).double()
     model = nn.Sequential(map_.network_, along).eval().requires_grad_(False)
-    a, b = torch.from_numpy(X[:20]), torch.from_numpy(X[100:120])
+    a, b = torch.from_numpy(X[:5]), torch.from_numpy(X[100:105])
     expected = integrated_gradients(model, b, a, 0)
     np.testing.assert_allclose(attribute_ways(model, a, b), expected, atol=1e-10)
 
@@ -231,3 +231,171 @@ def test_wine_has_names(X):
     why = map_.explain(data.data)
     assert why.contrast(0, data.data.iloc[100]).sum() == pytest.approx(1, abs=1e-10)
     assert why.feature_names == list(data.data.columns)
+
+
+# --- clusters -------------------------------------------------------------------------------------
+
+
+def displacement(network, start, end):
+    """Displacement (K, D) by the library's integrated gradients, one output at a time."""
+    a, b = torch.from_numpy(start), torch.from_numpy(end)[None]
+    return np.stack([integrated_gradients(network, b, a, k)[0].numpy() for k in range(2)])
+
+
+def slow_shares(network, ways, centres):
+    way = centres[1] - centres[0]
+    along = np.array([way @ displacement(network, start, end) for start, end in ways])
+    return along / along.sum(1).mean()
+
+
+def test_clusters_are_contrasted_as_written(atlas, X):
+    rows = X[[0, 1, 2, 100, 101]]
+    why = atlas.explain(rows)
+    frame = why.contrast_clusters([7, 7, 7, 2, 2], 7, 2)
+    places = atlas.transform(rows)
+    centres = places[:3].mean(0), places[3:].mean(0)
+    pairs = [(rows[i], rows[j]) for i in range(3) for j in (3, 4)]
+    shares = slow_shares(atlas.network_, pairs, centres)
+    assert (frame.n_pairs == 6).all()
+    frame = frame.set_index("feature").loc[why.feature_names]
+    np.testing.assert_allclose(frame.share, shares.mean(0), atol=1e-9)
+    np.testing.assert_allclose(frame.spread, shares.std(0), atol=1e-9)
+    np.testing.assert_allclose(frame.low, np.quantile(shares, 0.05, axis=0), atol=1e-9)
+    np.testing.assert_allclose(frame.high, np.quantile(shares, 0.95, axis=0), atol=1e-9)
+
+
+def test_loadings_are_as_written(atlas, X):
+    rows = X[[0, 1, 2, 100, 101]]
+    why = atlas.explain(rows)
+    frame = why.loadings([7, 7, 7, 2, 2])
+    assert frame.cluster.tolist() == [2] * 4 + [7] * 4
+    places, mean = atlas.transform(rows), X.mean(0)
+    centres = atlas.transform(mean[None])[0], places[:3].mean(0)
+    shares = slow_shares(atlas.network_, [(mean, row) for row in rows[:3]], centres)
+    frame = frame[frame.cluster == 7].set_index("feature").loc[why.feature_names]
+    np.testing.assert_allclose(frame.share, shares.mean(0), atol=1e-9)
+    np.testing.assert_allclose(frame.spread, shares.std(0), atol=1e-9)
+    assert (frame.n_rows == 3).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.filterwarnings("ignore:the local maps predict:UserWarning")
+def test_shares_of_clusters_sum_to_one_largest_first(map_, X, y, method):
+    frame = map_.explain(X).contrast_clusters(y, 0, 2, method=method, n_pairs=40)
+    assert frame.columns.tolist() == ["feature", "share", "spread", "low", "high", "n_pairs"]
+    assert frame.share.sum() == pytest.approx(1, abs=1e-10)
+    assert frame.share.abs().is_monotonic_decreasing
+    assert (frame.low <= frame.high).all()
+    assert (frame.n_pairs == 40).all()
+
+
+def test_shares_of_clusters_ignore_what_is_arbitrary_about_a_map(atlas, X, y):
+    other = explained(turned(atlas.network_, 3 * TURN @ MIRROR, shift=5.0), X)
+    why = atlas.explain(X)
+    for tables in (
+        [e.contrast_clusters(y, 0, 2, n_pairs=30) for e in (why, other)],
+        [e.loadings(y, n_rows=20) for e in (why, other)],
+    ):
+        pd.testing.assert_frame_equal(*tables, rtol=1e-8)
+
+
+def test_shares_of_swapped_clusters_are_the_same(atlas, X, y):
+    rows = X[::10]
+    tables = [atlas.explain(rows).contrast_clusters(y[::10], *ab) for ab in ((0, 2), (2, 0))]
+    pd.testing.assert_frame_equal(*tables)  # all pairs
+
+
+def test_left_out_features_are_one_line(atlas, X, y):
+    why = atlas.explain(X)
+    whole, short = (why.contrast_clusters(y, 0, 2, n, n_pairs=30) for n in (None, 2))
+    assert short.feature.tolist() == [*whole.feature[:2], "other features"]
+    assert short.share.sum() == pytest.approx(1, abs=1e-10)
+    assert short.share[2] == pytest.approx(whole.share[2:].sum())
+    assert len(why.contrast_clusters(y, 0, 2, 4, n_pairs=30)) == 4  # nothing is left out
+    loads = why.loadings(y, 1, n_rows=10)
+    assert loads.groupby("cluster").share.sum().to_numpy() == pytest.approx(1, abs=1e-10)
+    assert loads.groupby("cluster").size().tolist() == [2, 2, 2]
+
+
+def test_the_draw_follows_its_seed(atlas, X, y):
+    why = atlas.explain(X)
+    first, again, other = (
+        why.contrast_clusters(y, 0, 2, n_pairs=20, random_state=seed) for seed in (1, 1, 2)
+    )
+    pd.testing.assert_frame_equal(first, again)
+    assert not first.share.equals(other.share)
+
+
+def test_planted_features_come_first():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 8))
+    labels = np.repeat(["left", "right"], 100)
+    X[100:, [2, 5]] += 8
+    why = ParametricTSNE(perplexity=20, max_iter=100, random_state=0).fit(X).explain(X)
+    frame = why.contrast_clusters(labels, "left", "right", n_pairs=50)
+    assert set(frame.feature[:2]) == {"x2", "x5"}
+    assert frame.share[:2].sum() > 0.8
+    assert (frame.share[:2] > frame.spread[:2]).all()
+    loads = why.loadings(labels, 2, n_rows=30)
+    for _, part in loads.groupby("cluster"):
+        assert set(part.feature[:2]) == {"x2", "x5"}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array(["a", "a", "b", "b", "c", "c"]),
+        ["a", "a", "b", "b", None, None],
+        pd.Series(["a", "a", "b", "b", "c", "c"], index=list("uvwxyz")),
+        pd.Categorical(["a", "a", "b", "b", None, "d"], categories=["d", "b", "a", "unused"]),
+        np.array(["a", "a", "b", "b", np.nan, np.nan], dtype=object),
+        ["a", "a", "b", "b", -1, -1],
+    ],
+    ids=["strings", "list", "series", "categories", "missing", "minus one"],
+)
+def test_labels_of_any_kind(atlas, X, labels):
+    why = atlas.explain(X[[0, 1, 100, 101, 60, 61]])
+    expected = atlas.explain(X[[0, 1, 100, 101]]).contrast_clusters([0, 0, 1, 1], 0, 1)
+    pd.testing.assert_frame_equal(why.contrast_clusters(labels, "a", "b"), expected)
+
+
+def test_rows_of_no_cluster_have_no_loadings(atlas, X):
+    why = atlas.explain(X[[0, 1, 100, 101, 60, 61]])
+    numbers = why.loadings([5, 5, 3, 3, -1, -1])
+    assert numbers.cluster.unique().tolist() == [3, 5]
+    missing = why.loadings([5.0, 5.0, 3.0, 3.0, np.nan, np.nan])
+    assert missing.cluster.unique().tolist() == [3.0, 5.0]
+    np.testing.assert_allclose(missing.share, numbers.share)
+    truth = why.loadings([True, True, False, False, True, True])
+    assert truth.cluster.unique().tolist() == [False, True]
+    kinds = pd.Categorical(list("bbaaab"), categories=["b", "unused", "a"])
+    assert why.loadings(kinds).cluster.unique().tolist() == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "message"),
+    [
+        ([0, 1], {}, r"one a row, shape \(4,\); got shape \(2,\)"),
+        (np.zeros((4, 1)), {}, r"got shape \(4, 1\)"),
+        ([0, 0, 2, 2], {}, "no row has the label 1; the labels are 0, 2"),
+        ([-1, -1, np.nan, -1], {}, "no row is in a cluster"),
+        ([0, 0, 1, 1], {"n_pairs": 0}, "n_pairs must be at least 1"),
+        ([0, 0, 1, 1], {"n_features": 0}, "n_features must be at least 1"),
+        ([0, 0, 1, 1], {"method": "lime"}, '"path", "paired" or "local"'),
+        ([0, 0, 1, 1], {"b": 0}, "contrasted with another one"),
+    ],
+)
+def test_bad_contrasts_of_clusters_get_advice(atlas, X, labels, options, message):
+    with pytest.raises(ValueError, match=message):
+        atlas.explain(X[:4]).contrast_clusters(labels, **{"a": 0, "b": 1, **options})
+
+
+def test_clusters_at_one_place_get_advice(atlas, X):
+    why = atlas.explain(X[[0, 50, 0, 50]])
+    with pytest.raises(ValueError, match="centres of the two clusters share one place"):
+        why.contrast_clusters([0, 0, 1, 1], 0, 1)
+    why = atlas.explain(X[:2], baseline=X[:2])
+    with pytest.raises(ValueError, match="centre and its baseline share one place"):
+        why.loadings([0, 0])
+    with pytest.raises(ValueError, match="n_rows must be at least 1"):
+        why.loadings([0, 0], n_rows=0)

@@ -10,6 +10,7 @@ A rotation, mirror, shift or scale of the map changes neither.
 
 import operator
 import warnings
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -188,7 +189,14 @@ def load_members(
     -------
     ndarray of shape (n, D)
         As in `contrast_members`.
+
+    Raises
+    ------
+    ValueError
+        If no rows are asked for.
     """
+    if n_rows < 1:
+        raise ValueError(f"n_rows must be at least 1; got {n_rows}")
     at, begin = (source.places(rows[members].astype(np.float64)) for rows in (X, baseline))
     way = _way(begin.mean(0), at.mean(0), "a cluster's centre and its baseline")
     n_drawn = min(n_rows, len(members))
@@ -236,6 +244,33 @@ def share_table(
     low, high = np.quantile(columns, [0.05, 0.95], axis=0)
     measured = {"share": columns.mean(0), "spread": columns.std(0), "low": low, "high": high}
     return pd.DataFrame({"feature": features, **measured, **count})
+
+
+def load_table(
+    shares: Mapping[Hashable, Array], names: list[str], n_features: int | None
+) -> "pd.DataFrame":
+    """Tables of all clusters, one below the other.
+
+    Parameters
+    ----------
+    shares : mapping of label to ndarray of shape (n, D)
+        Of each cluster's rows.
+    names, n_features
+        As in `share_table`.
+
+    Returns
+    -------
+    DataFrame
+        cluster, and the columns of `share_table` with the count n_rows.
+    """
+    import pandas as pd  # noqa: PLC0415 - importing ptsne must not import pandas
+
+    tables = []
+    for name, of_rows in shares.items():
+        table = share_table(of_rows, names, n_features, n_rows=len(of_rows))
+        table.insert(0, "cluster", [name] * len(table))
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
 
 
 def _check(method: str) -> None:

@@ -1,13 +1,23 @@
 """What a map says about its points: exact local maps, contributions, landmarks."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils import check_random_state
 
-from ptsne.explanation.contrasts import contrast_rows, row_of
+from ptsne.explanation.clusters import clusters_of
+from ptsne.explanation.contrasts import (
+    contrast_members,
+    contrast_rows,
+    load_members,
+    load_table,
+    row_of,
+    share_table,
+)
 from ptsne.explanation.source import AffineMap, Array, Landmarks, Source
 
 if TYPE_CHECKING:
@@ -180,6 +190,147 @@ class Explanation:
         """
         start, end = (row_of(self.X, at) for at in (i, j))
         return contrast_rows(self._source, start, end, method)
+
+    def contrast_clusters(
+        self,
+        labels: Any,
+        a: Hashable,
+        b: Hashable,
+        n_features: int | None = None,
+        *,
+        method: str = "path",
+        n_pairs: int = 200,
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> "pd.DataFrame":
+        r"""What separates two clusters: each feature's share of the way between their centres.
+
+        Members of the two are paired at random, and the way of each pair is attributed as in
+        `contrast`. With the displacement :math:`d_{pf}` of feature f on the way of pair p, and the
+        way :math:`v` from the centre of a to that of b on the map,
+
+        .. math:: s_{pf} = d_{pf} \cdot v \, / \, \bar d \cdot v, \quad
+            \bar d = \tfrac1P \sum_{pf} d_{pf},
+
+        so that the means over pairs sum to 1.
+
+        Parameters
+        ----------
+        labels : array-like of shape (N,)
+            Cluster of each row: strings, numbers or categories; -1 and missing ones are in none.
+        a, b : label
+            Two clusters.
+        n_features : int, default=None
+            Features to keep, those with the largest share; what the others add together is one
+            more line, "other features". None keeps all.
+        method : {"path", "paired", "local"}, default="path"
+            How each way is attributed.
+        n_pairs : int, default=200
+            Different pairs drawn; all pairs where there are no more.
+        random_state : int, RandomState or None, default=0
+            Of the draw.
+
+        Returns
+        -------
+        DataFrame
+            One line a feature, largest \|share\| first: feature; share, the mean of
+            :math:`s_{pf}` over pairs (the column sums to 1); spread, its standard deviation over
+            pairs; low and high, its 5 % and 95 % quantiles; n_pairs.
+
+        Raises
+        ------
+        ValueError
+            If a is b.
+
+        Warns
+        -----
+        UserWarning
+            With "local", as in `contrast`.
+
+        Notes
+        -----
+        ValueError also if there is not one label a row, a label is unknown, the clusters share one
+        place, or few pairs of overlapping clusters lead nowhere on average.
+
+        References
+        ----------
+        Sundararajan, Taly and Yan 2017, Axiomatic attribution for deep networks, eq. 1.
+        """
+        if a == b:
+            raise ValueError(f"a cluster is contrasted with another one; got {a!r} twice")
+        clusters = clusters_of(labels, len(self.X))
+        shares = contrast_members(
+            self._source,
+            self.X,
+            self.Y,
+            (clusters.members(a), clusters.members(b)),
+            method=method,
+            n_pairs=n_pairs,
+            random_state=random_state,
+        )
+        return share_table(shares, self.feature_names, n_features, n_pairs=len(shares))
+
+    def loadings(
+        self,
+        labels: Any,
+        n_features: int | None = None,
+        *,
+        n_rows: int = 100,
+        random_state: int | np.random.RandomState | None = 0,
+    ) -> "pd.DataFrame":
+        r"""What holds each cluster where it is: shares of the way from the baseline's place.
+
+        With the displacement :math:`d_{if}` that feature f adds on the path from the baseline row
+        of member i to the member (exact integrated gradients), and the way :math:`v` from the
+        baseline's place to the cluster's centre on the map,
+
+        .. math:: s_{if} = d_{if} \cdot v \, / \, \bar d \cdot v, \quad
+            \bar d = \tfrac1n \sum_{if} d_{if},
+
+        so that the means over members sum to 1. `with_baseline` measures from elsewhere.
+
+        Parameters
+        ----------
+        labels : array-like of shape (N,)
+            Cluster of each row: strings, numbers or categories; -1 and missing ones are in none.
+        n_features : int, default=None
+            Features to keep for each cluster, those with the largest share there; what the others
+            add together is one more line, "other features". None keeps all.
+        n_rows : int, default=100
+            Members drawn from each cluster; all where there are no more.
+        random_state : int, RandomState or None, default=0
+            Of the draw.
+
+        Returns
+        -------
+        DataFrame
+            One line a cluster and feature, clusters in order of their labels, largest \|share\|
+            first in each: cluster; feature; share, the mean of :math:`s_{if}` over members (sums
+            to 1 in each cluster); spread, its standard deviation over members; low and high, its
+            5 % and 95 % quantiles; n_rows.
+
+        Notes
+        -----
+        ValueError if there is not one label a row, no row is in a cluster, or a cluster's centre
+        lies where its baseline lies. UnsupportedOperation if the network is not piecewise linear.
+
+        References
+        ----------
+        Sundararajan, Taly and Yan 2017, Axiomatic attribution for deep networks, eq. 1.
+        """
+        clusters = clusters_of(labels, len(self.X))
+        rng = check_random_state(random_state)
+        shares = {
+            name: load_members(
+                self._source,
+                self.X,
+                self.baseline,
+                clusters.members(name),
+                n_rows=n_rows,
+                random_state=rng,
+            )
+            for name in clusters.names
+        }
+        return load_table(shares, self.feature_names, n_features)
 
     def to_frame(self) -> "pd.DataFrame":
         """Tidy table: one line per row and feature.
