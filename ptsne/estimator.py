@@ -288,7 +288,8 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             Rows.
         baseline : "mean", "zero", "landmark" or array of shape (D,) or (M, D), default="mean"
             What contributions are measured from: the mean of the training rows, zero, the training
-            row nearest to the main landmark, or given rows.
+            row nearest to the main landmark, or given rows. From the mean of each row's cluster:
+            ``explain(X).with_baseline("cluster", labels)``.
         method : {"secant", "tangent"}, default="secant"
             Which linear map; they agree where the network is piecewise linear.
 

@@ -76,6 +76,42 @@ def test_contributions_and_offset_sum_to_the_place(map_, X, baseline):
         np.testing.assert_allclose(why.baseline[0], X.mean(0), atol=1e-12)
 
 
+@pytest.mark.parametrize("baseline", ["mean", "zero", "landmark", "row", "rows"])
+def test_another_baseline_is_as_if_explained_from_there(map_, X, baseline):
+    given = {"row": X[0], "rows": X[::-1]}.get(baseline, baseline)
+    expected, why = map_.explain(X, baseline=given), map_.explain(X, baseline=X[7])
+    moved = why.with_baseline(given)
+    np.testing.assert_array_equal(moved.baseline, expected.baseline)
+    np.testing.assert_array_equal(moved.contributions, expected.contributions)
+    np.testing.assert_allclose(moved.contributions.sum(2) + moved.offset, why.Y, atol=1e-10)
+    np.testing.assert_array_equal(why.baseline, np.tile(X[7], (150, 1)))  # and stays
+
+
+def test_a_row_may_be_measured_from_the_mean_of_its_cluster(map_, X):
+    labels = np.array(["a", "b", "c"])[load_iris().target]
+    why = map_.explain(X).with_baseline("cluster", labels)
+    means = {name: X[labels == name].mean(0) for name in "abc"}
+    np.testing.assert_allclose(why.baseline, [means[name] for name in labels], atol=1e-12)
+    np.testing.assert_allclose(why.contributions.sum(2) + why.offset, why.Y, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "labels", "message"),
+    [
+        ("cluster", None, "needs the cluster of each row"),
+        ("cluster", [0, 1], r"one a row, shape \(3,\)"),
+        ("cluster", [0, -1, 0], "1 rows are in no cluster .the first is row 1."),
+        ("mean", [0, 0, 0], "labels are for"),
+        ("median", None, "baseline must be"),
+        (np.zeros(3), None, "one row of shape"),
+        (np.full(4, np.nan), None, "must be finite"),
+    ],
+)
+def test_bad_baselines_get_advice(map_, X, baseline, labels, message):
+    with pytest.raises(ValueError, match=message):
+        map_.explain(X[:3]).with_baseline(baseline, labels)
+
+
 def test_importance_does_not_depend_on_the_axes(map_, X):
     why = map_.explain(X[:10])
     turn = np.array([[0.6, -0.8], [0.8, 0.6]])
@@ -120,6 +156,8 @@ def test_bad_questions_get_advice(map_, X):
         map_.explain(X, baseline="median")
     with pytest.raises(ValueError, match="one row of shape"):
         map_.explain(X, baseline=np.zeros(3))
+    with pytest.raises(ValueError, match="with_baseline"):
+        map_.explain(X, baseline="cluster")
     mlp = ParametricTSNE(perplexity=5, projection=(8,), max_iter=20, random_state=0).fit(X)
     with pytest.raises(ValueError, match="only an atlas has landmarks"):
         _ = mlp.explain(X).landmarks

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ptsne.explanation.baselines import Baseline, baseline_rows
 from ptsne.explanation.explanation import Explanation
 from ptsne.explanation.source import Array, Source
 from ptsne.networks import MapNetwork, apply_by_rows
-
-Baseline = str | Array | Sequence[float]
 
 
 def explain_map(
@@ -91,28 +90,9 @@ def explain_rows(
         intercept=intercept,
         X=X,
         Y=apply_by_rows(source.network, X),
-        baseline=_baseline(baseline, X, mean, source),
+        baseline=baseline_rows(baseline, X, mean=mean, source=source),
         feature_names=[str(name) for name in names],
         n_active=source.n_active(X),
+        _mean=mean,
         _source=source,
     )
-
-
-def _baseline(baseline: Baseline, X: Array, mean: Array, source: Source) -> Array:
-    """Baseline rows (N, D)."""
-    if isinstance(baseline, str):
-        if baseline == "landmark":
-            return source.landmarks(X).rows[:, 0]
-        named = {"mean": mean, "zero": np.zeros(X.shape[1])}
-        if baseline not in named:
-            raise ValueError(
-                f'baseline must be "mean", "zero", "landmark", a row or rows; got {baseline!r}'
-            )
-        baseline = named[baseline]
-    rows = np.asarray(baseline, dtype=X.dtype)
-    if rows.shape not in {X.shape, X.shape[1:]}:
-        raise ValueError(
-            f"baseline must be one row of shape {X.shape[1:]} or rows of shape {X.shape}; "
-            f"got shape {rows.shape}"
-        )
-    return np.broadcast_to(rows, X.shape)

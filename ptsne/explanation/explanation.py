@@ -1,7 +1,7 @@
 """What a map says about its points: exact local maps, contributions, landmarks."""
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 
+from ptsne.explanation.baselines import Baseline, baseline_rows
 from ptsne.explanation.clusters import clusters_of
 from ptsne.explanation.contrasts import (
     contrast_members,
@@ -56,6 +57,7 @@ class Explanation:
     feature_names: list[str]
     n_active: NDArray[np.int64]
     _source: Source
+    _mean: Array
 
     @property
     def contributions(self) -> Array:
@@ -82,6 +84,32 @@ class Explanation:
         return relative
 
     def importance(self, reduce: str = "l2") -> Array:
+    def with_baseline(self, baseline: Baseline, labels: Any = None) -> "Explanation":
+        r"""The same local maps, measured from elsewhere.
+
+        ``contributions`` become :math:`W (x - r)` with another r, and `offset` makes the sum exact
+        again; W, b and the places stay. What has a baseline, as `loadings`, begins there.
+
+        Parameters
+        ----------
+        baseline : "mean", "zero", "landmark", "cluster" or array-like of shape (D,) or (N, D)
+            The mean of the training rows; zero; the training row nearest to each row's main
+            landmark; the mean of those of these rows that are in its own cluster; one row; rows.
+        labels : array-like of shape (N,), default=None
+            Cluster of each row, for "cluster".
+
+        Returns
+        -------
+        Explanation
+            Of the same rows.
+
+        Notes
+        -----
+        ValueError if the baseline is none of the above, or a row is in no cluster.
+        """
+        rows = baseline_rows(baseline, self.X, mean=self._mean, source=self._source, labels=labels)
+        return replace(self, baseline=rows)
+
         """Length of each feature's displacement, (N, D): unchanged when the map is rotated.
 
         Parameters
