@@ -56,8 +56,8 @@ class Explanation:
     baseline: Array
     feature_names: list[str]
     n_active: NDArray[np.int64]
-    _source: Source
     _mean: Array
+    _source: Source
 
     @property
     def contributions(self) -> Array:
@@ -83,7 +83,6 @@ class Explanation:
         relative: Array = (error / np.where(scale > 0, scale, 1)).max(1)
         return relative
 
-    def importance(self, reduce: str = "l2") -> Array:
     def with_baseline(self, baseline: Baseline, labels: Any = None) -> "Explanation":
         r"""The same local maps, measured from elsewhere.
 
@@ -110,6 +109,7 @@ class Explanation:
         rows = baseline_rows(baseline, self.X, mean=self._mean, source=self._source, labels=labels)
         return replace(self, baseline=rows)
 
+    def importance(self, reduce: str = "l2") -> Array:
         """Length of each feature's displacement, (N, D): unchanged when the map is rotated.
 
         Parameters
