@@ -19,6 +19,7 @@ from ptsne.explanation.contrasts import (
     row_of,
     share_table,
 )
+from ptsne.explanation.exchange import to_frame, to_shap
 from ptsne.explanation.source import AffineMap, Array, Landmarks, Source
 
 if TYPE_CHECKING:
@@ -360,25 +361,53 @@ class Explanation:
         }
         return load_table(shares, self.feature_names, n_features)
 
-    def to_frame(self) -> "pd.DataFrame":
-        """Tidy table: one line per row and feature.
+    def to_shap(self, *, method: str = "contributions") -> Any:
+        """SHAP's form of this explanation, for its pictures: one output per coordinate of the map.
+
+        ``shap.plots.beeswarm(why.to_shap()[:, :, 0])``, and so bar, waterfall, heatmap and scatter.
+        Each coordinate turns with the map; `importance` and `contrast` do not.
+
+        Parameters
+        ----------
+        method : {"contributions", "path", "paired"}, default="contributions"
+            "contributions": ``W (x - baseline)``; base values are `offset`, which differs from row
+            to row. "path" and "paired": the whole way from the baseline's place, as in `contrast`;
+            the base value is that place, ``f(baseline)``, the same for all rows of one baseline.
 
         Returns
         -------
-        DataFrame
+        shap.Explanation
+            ``values`` (N, D, K), ``base_values`` (N, K), ``data`` (N, D), names of features and
+            outputs; ``values.sum(1) + base_values`` is `Y`.
+
+        Notes
+        -----
+        ValueError if the method is another word; ImportError without shap.
+
+        References
+        ----------
+        Lundberg and Lee 2017, A unified approach to interpreting model predictions. With "path" the
+        values are those of Aumann and Shapley 1974, Values of non-atomic games.
+        """
+        return to_shap(self, method)
+
+    def to_frame(self, library: str = "auto") -> Any:
+        """Tidy table: one line per row and feature.
+
+        Parameters
+        ----------
+        library : {"auto", "pandas", "polars"}, default="auto"
+            Whose table. "auto" is pandas, and polars where
+            ``sklearn.set_config(transform_output="polars")`` asks for it.
+
+        Returns
+        -------
+        pandas.DataFrame or polars.DataFrame
             Columns row, feature, value, baseline, importance, contribution_1 ... contribution_K
             and weight_1 ... weight_K.
-        """
-        import pandas as pd  # noqa: PLC0415 - importing ptsne must not import pandas
 
-        N, K, D = self.weight.shape
-        columns = {
-            "row": np.repeat(np.arange(N), D),
-            "feature": np.tile(self.feature_names, N),
-            "value": self.X.ravel(),
-            "baseline": self.baseline.ravel(),
-            "importance": self.importance().ravel(),
-        }
-        for name, values in (("contribution", self.contributions), ("weight", self.weight)):
-            columns |= {f"{name}_{k + 1}": values[:, k].ravel() for k in range(K)}
-        return pd.DataFrame(columns)
+        Notes
+        -----
+        ValueError if `library` is another word; ImportError if it is not installed.
+        """
+        return to_frame(self, library)
