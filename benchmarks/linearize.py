@@ -215,9 +215,9 @@ def speed_lines(record):
     where, stream = record["hardware"], record["streaming"]
     yield ""
     yield (
-        f"{where['cpu']}, {record['threads']} thread(s), torch {record['versions']['torch']}, commit "
-        f"{record['commit']}. W of {stream['rows']:,} rows through {STREAMED}, streaming, on "
-        f"{stream['threads']} threads: {stream['seconds']:.1f} s."
+        f"{where['cpu']}, {record['threads']} thread(s), torch {record['versions']['torch']}, "
+        f"commit {record['commit']}. W of {stream['rows']:,} rows through {STREAMED}, streaming, "
+        f"on {stream['threads']} threads: {stream['seconds']:.1f} s."
     )
 
 
