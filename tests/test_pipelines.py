@@ -210,6 +210,18 @@ def test_a_gap_has_no_weight_and_its_value_is_in_b(table, columns_pipeline):
     assert whole.weight.transpose(0, 2, 1)[gaps].any()
 
 
+def test_rows_that_had_no_gap_are_whole(table, columns_pipeline):
+    """As many rows as were explained, but others: pairs of a contrast, for instance."""
+    why = ptsne.explain(columns_pipeline, table)
+    others = why.X[::-1]
+    same = table.iloc[::-1].copy()
+    same[why.feature_names] = others
+    whole = ptsne.explain(columns_pipeline, same)
+    stage = why._source.stage(why._source.network, others)
+    np.testing.assert_allclose(stage.weight, whole.weight, atol=1e-12)
+    np.testing.assert_allclose(why._source.radius(others, 2), whole.radius())
+
+
 def test_radius_is_that_of_the_measured_columns(table, columns_pipeline):
     why = ptsne.explain(columns_pipeline, table)
     gaps = np.isnan(table.drop(columns="cellar").to_numpy())

@@ -1,12 +1,11 @@
 """Explain a fitted pipeline in the columns that the user gave it."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from torch import nn
 
@@ -103,7 +102,7 @@ def explain(
     filled = _filled(block, columns, z)
     inner = _explained(map_, z[:1], baseline="mean", method=method)
     origin = _origin(steps, block, inner, filled.rows, training_rows)
-    source = _source(inner._source, block, origin.landmark_rows, filled.missing)
+    source = _source(inner._source, block, origin.landmark_rows, filled)
     return explain_rows(
         source, filled.rows, baseline=baseline, mean=origin.mean, feature_names=columns.names
     )
@@ -118,31 +117,36 @@ class _Origin(NamedTuple):
 
 @dataclass(frozen=True)
 class FoldedSource(Source):
-    """A source whose rows may have had gaps: what filled them is constant."""
+    """A source of rows that may have had gaps: what filled these is constant."""
 
-    missing: NDArray[np.bool_]
+    filled: Filled
 
     def stage(self, network: nn.Module, X: Array) -> AffineMap:
         """Linear maps of one network; a gap has W = 0, and its value is part of b."""
         found = super().stage(network, X)
-        if network is self.network.projection or X.shape != self.missing.shape:
+        if not self._has_gaps(X):
             return found
-        constant = found.weight * self.missing[:, None, :]
+        constant = found.weight * self.filled.missing[:, None, :]
         intercept = found.intercept + np.einsum("nkd,nd->nk", constant, X)
         return AffineMap(found.weight - constant, intercept)
 
     def radius(self, X: Array, p: float) -> Array:
         """Radius (N,) of the linear region of each row among the columns without a gap."""
-        if X.shape != self.missing.shape or not self.missing.any():
+        if not self._has_gaps(X):
             return super().radius(X, p)
         radii = np.empty(len(X), X.dtype)
-        patterns, pattern = np.unique(self.missing, axis=0, return_inverse=True)
+        patterns, pattern = np.unique(self.filled.missing, axis=0, return_inverse=True)
         for k, gaps in enumerate(patterns):
             rows = X[pattern == k]
             held = Elementwise(0.0, ~gaps, np.where(gaps, rows[0], 0))
-            source = _with_network(self, _in_front(held, self.network))
+            source = replace(self, network=_in_front(held, self.network))
             radii[pattern == k] = Source.radius(source, rows, p)
         return radii
+
+    def _has_gaps(self, X: Array) -> bool:
+        """Whether these are the rows that had gaps: any others are whole."""
+        rows, missing = self.filled
+        return bool(missing.any()) and np.array_equal(X, rows)
 
 
 # ---- the pipeline ----
@@ -254,12 +258,10 @@ def _undo(block: Block, rows: Array) -> Array:
     return result
 
 
-def _source(
-    source: Source, block: Block, landmark_rows: Array, missing: NDArray[np.bool_]
-) -> FoldedSource:
+def _source(source: Source, block: Block, landmark_rows: Array, filled: Filled) -> FoldedSource:
     """The map's source with the steps in front of its network."""
     fields = {**vars(source), "network": _in_front(block, source.network)}
-    return FoldedSource(**{**fields, "landmark_rows": landmark_rows, "missing": missing})
+    return FoldedSource(**{**fields, "landmark_rows": landmark_rows, "filled": filled})
 
 
 def _in_front(block: Block, network: MapNetwork) -> MapNetwork:
@@ -268,7 +270,3 @@ def _in_front(block: Block, network: MapNetwork) -> MapNetwork:
     like = next(iter((*network.parameters(), *network.buffers())))
     encoder = nn.Sequential(block.to(like.device), network.encoder)
     return MapNetwork(encoder, network.projection, network.decoder).eval()
-
-
-def _with_network(source: Source, network: MapNetwork) -> Source:
-    return type(source)(**{**vars(source), "network": network})
