@@ -1,6 +1,7 @@
 """Training of an ordinary network as projection: learn a t-SNE map, then lower the KL itself."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -201,6 +202,7 @@ def _minimise_kl(network: MapNetwork, task: Task, settings: Distillation) -> Non
     best = Best(network)
     with torch.no_grad():
         table = torch.cat([network(x) for x in torch.split(X, 4096)])
+    now = partial(torch.mul, table, task.objective.unit)
     with task.journal.interruptible():
         for step in range(n_steps):
             rows = next(batches)
@@ -212,6 +214,8 @@ def _minimise_kl(network: MapNetwork, task: Task, settings: Distillation) -> Non
             best.update(float(kl))
             if (step + 1) % RECORD_EVERY == 0 or step + 1 == n_steps:
                 value = float(kl)
-                task.journal.record("fine-tuning", step + 1, n_steps, loss=value, kl=value)
+                task.journal.record(
+                    "fine-tuning", step + 1, n_steps, loss=value, kl=value, places=now
+                )
     if task.journal.stopped:
         best.restore()

@@ -105,13 +105,19 @@ def finetune_atlas(network: MapNetwork, task: Task, settings: FineTuning) -> Non
     adam = Adam(_parameter_groups(network, settings))
     step = _Step(network, task, settings)
     best = Best(network)
+
+    def now() -> Tensor:
+        return embed(network, task.X)[1] * task.objective.unit
+
     with task.journal.interruptible():
         for iteration in range(n_steps):
             loss, kl = step(iteration)
             adam.descend(loss, linear(iteration, n_steps))
             value = float(kl)
             best.update(value)
-            task.journal.record("fine-tuning", iteration + 1, n_steps, loss=value, kl=value)
+            task.journal.record(
+                "fine-tuning", iteration + 1, n_steps, loss=value, kl=value, places=now
+            )
     if task.journal.stopped:
         best.restore()
 

@@ -1,6 +1,7 @@
 """t-SNE on the places of the landmarks: every row rides on the landmarks that hold it, Y = S V."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -141,7 +142,10 @@ def optimise_places(
                 value = float(kl)
                 if iteration >= schedule.early and value < best_kl:
                     best, best_kl = V.clone(), value
-                task.journal.record("places", iteration + 1, n_iterations, loss=value, kl=value)
+                now = partial(torch.mul, Y, task.objective.unit)
+                task.journal.record(
+                    "places", iteration + 1, n_iterations, loss=value, kl=value, places=now
+                )
             V = V + velocity
             V -= V.mean(0)
     return best if best_kl < float("inf") else V

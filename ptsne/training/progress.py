@@ -4,11 +4,14 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 from tqdm.auto import tqdm
 
 INTERRUPTED = "interrupted"
@@ -41,6 +44,22 @@ class Record:
     loss: float
     kl: float
     seconds: float
+    _places: Callable[[], Tensor] | None = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_places": None}  # what is kept or sent must not hold the network
+
+    @property
+    def embedding(self) -> NDArray[np.float32] | None:
+        """Places (N, K) of the training rows at this moment, or None in a phase without a map.
+
+        Computed when it is asked for, within the callback: with a network trained, a run of all
+        rows through it. Records that were kept (``history_``) have none.
+        """
+        if self._places is None:
+            return None
+        places: NDArray[np.float32] = self._places().detach().cpu().numpy()
+        return places.copy()
 
 
 Callback = Callable[[Record], object]
@@ -66,7 +85,14 @@ class Journal:
     start: float = field(default_factory=perf_counter)
 
     def record(
-        self, phase: str, iteration: int, n_iterations: int, *, loss: float, kl: float = math.nan
+        self,
+        phase: str,
+        iteration: int,
+        n_iterations: int,
+        *,
+        loss: float,
+        kl: float = math.nan,
+        places: Callable[[], Tensor] | None = None,
     ) -> None:
         """Add one record and call the callbacks.
 
@@ -74,6 +100,8 @@ class Journal:
         ----------
         phase, iteration, n_iterations, loss, kl
             Fields of `Record`.
+        places : callable, optional
+            Gives the map as it is now, in map units; called when a callback asks for it.
 
         Raises
         ------
@@ -91,7 +119,8 @@ class Journal:
         seconds = perf_counter() - self.start
         record = Record(phase, iteration, n_iterations, loss, kl, seconds)
         self.records.append(record)
-        answers = [callback(record) for callback in self.callbacks]  # every one is called
+        told = replace(record, _places=places)
+        answers = [callback(told) for callback in self.callbacks]  # every one is called
         if any(answer is True for answer in answers):
             raise StopTraining("a callback returned True")
 
@@ -115,7 +144,8 @@ class Journal:
 
     def history(self) -> list[dict[str, object]]:
         """Return all records as plain dicts."""
-        return [asdict(record) for record in self.records]
+        fields = [asdict(record) for record in self.records]
+        return [{k: v for k, v in record.items() if k != "_places"} for record in fields]
 
 
 class ProgressBar:

@@ -1,0 +1,50 @@
+"""What training tells the outside."""
+
+import math
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+
+from ptsne import ParametricTSNE
+
+X = load_iris().data
+
+
+def quick(**options):
+    return ParametricTSNE(max_iter=60, random_state=0, **options)
+
+
+@pytest.mark.parametrize("projection", ["atlas", (16,)])
+@pytest.mark.parametrize("similarity", ["student", "gaussian"])
+def test_a_record_gives_the_map_of_its_moment(projection, similarity):
+    seen = {}
+
+    def look(record):
+        if not math.isnan(record.kl):
+            seen[record.phase] = record.embedding
+        else:
+            assert record.embedding is None
+
+    options = {"projection": projection, "similarity": similarity}
+    map_ = quick(callbacks=look, **options).fit(X)
+    assert set(seen) == {"places", "fine-tuning"}
+    assert all(places.shape == (150, 2) for places in seen.values())
+    last, final = seen["fine-tuning"], map_.embedding_
+    scale = np.ptp(final, axis=0).max()
+    assert np.median(np.linalg.norm(last - final, axis=1)) < 0.03 * scale
+
+
+def test_looking_changes_no_bit_of_the_map():
+    looked = quick(callbacks=lambda record: record.embedding is None and None).fit(X)
+    assert np.array_equal(looked.embedding_, quick().fit(X).embedding_)
+
+
+def test_records_that_are_kept_hold_no_network():
+    seen = []
+    map_ = quick(callbacks=seen.append).fit(X)
+    assert set(map_.history_[0]) == {"phase", "iteration", "n_iterations", "loss", "kl", "seconds"}
+    again = pickle.loads(pickle.dumps(seen[0]))
+    assert again == seen[0]
+    assert again.embedding is None
