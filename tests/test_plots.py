@@ -28,7 +28,7 @@ def explanation(rng):
         baseline=np.broadcast_to(X.mean(0), X.shape),
         feature_names=[f"f{k}" for k in range(6)],
         n_active=np.ones(12, dtype=np.int64),
-        _source=None,
+        **{name: None for name in Explanation.__dataclass_fields__ if name.startswith("_")},
     )
 
 

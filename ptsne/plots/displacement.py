@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
-from matplotlib.colors import ListedColormap
 from numpy.typing import ArrayLike, NDArray
 
 from ptsne.explanation import Explanation
+from ptsne.plots.lengths import signed_lengths
+from ptsne.plots.overlay import draw_overlay
 from ptsne.plots.palette import BLUE, GRAY, INK, RED, new_axes
 from ptsne.plots.scatter import Names, map, row_colors
 
-_SIGN = ListedColormap([BLUE, RED], "sign")
 _CAPTION = 0.05  # share of the height of a grid
 
 
@@ -52,10 +51,11 @@ def contributions(
     matplotlib Axes
         Axes with bars, the largest on top, or with the picture.
     """
-    lengths = _signed_lengths(explanation.contributions[i])
+    lengths = signed_lengths(explanation.contributions[i])
     if image_shape is not None:
         ax = new_axes((3.6, 3.6)) if ax is None else ax
-        return _overlay(ax, explanation.X[i], lengths, image_shape)
+        draw_overlay(ax, explanation.X[i], lengths, image_shape)
+        return ax
     rank = np.argsort(-np.abs(lengths), kind="stable")[:n_features]
     ax = new_axes((6.4, 1.0 + 0.34 * (len(rank) + 1))) if ax is None else ax
     named = [f"{explanation.feature_names[f]} = {explanation.X[i, f]:.3g}" for f in rank]
@@ -117,13 +117,6 @@ def contribution_grid(
     return ax
 
 
-def _signed_lengths(displacements: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Length of each feature's displacement (K, D) along their sum: (D,), summing to |sum|."""
-    way = displacements.sum(1)
-    distance = np.linalg.norm(way)
-    return np.asarray(way @ displacements / distance if distance > 0 else 0 * displacements[0])
-
-
 def _bars(
     ax: Axes, lengths: NDArray[np.float64], rank: NDArray[np.int64], named: list[str]
 ) -> None:
@@ -141,35 +134,6 @@ def _bars(
     ax.margins(x=0.14)
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
-
-
-def _overlay(
-    ax: Axes, x: NDArray[np.float64], lengths: NDArray[np.float64], image_shape: tuple[int, ...]
-) -> Axes:
-    """The picture in gray and a square on every pixel, its area the size of the signed length."""
-    if int(np.prod(image_shape)) != len(x):
-        raise ValueError(f"image_shape {image_shape} does not fit a row of {len(x)} features")
-    by_channel = (*image_shape[:2], -1)
-    value = lengths.reshape(by_channel).sum(2)
-    ax.imshow(x.reshape(by_channel).mean(2), cmap="gray_r", alpha=0.3)
-    ax.add_collection(_squares(value))
-    ax.set_xticks([])
-    ax.set_yticks([])
-    ax.spines[:].set_color("#cccccc")
-    return ax
-
-
-def _squares(value: NDArray[np.float64]) -> PolyCollection:
-    """One square per pixel of `value` (H, W): area by size, red for + and blue for -."""
-    row, column = np.indices(value.shape)
-    centre = np.stack([column, row], axis=-1).reshape(-1, 1, 2)
-    half = 0.5 * np.sqrt(np.abs(value.ravel()) / (np.abs(value).max() or 1.0))
-    corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
-    squares = PolyCollection(centre + half[:, None, None] * corners, cmap=_SIGN, linewidths=0)
-    squares.set_array(value.ravel())
-    limit = np.abs(value).max() or 1.0
-    squares.set_clim(-limit, limit)
-    return squares
 
 
 def _grid(ax: Axes, n: int, n_columns: int) -> tuple[Axes, list[Axes]]:

@@ -20,7 +20,9 @@ Names = Sequence[object] | Mapping[Any, object]
 _MAX_CLASSES = 50  # integers with more different values than this are a quantity, not a class
 
 
-class _Groups(NamedTuple):
+class Groups(NamedTuple):
+    """Classes of the rows."""
+
     code: NDArray[np.int64]  # (N,) index into names, -1 where the label is missing
     names: list[str]
 
@@ -68,19 +70,19 @@ def map(
         The axes drawn on.
     """
     Y = _coordinates(map_or_Y, X)
-    groups = _groups(y, names, len(Y))
+    groups = groups_of(y, names, len(Y))
     ax = _map_axes(Y.shape[1]) if ax is None else ax
     is_ring = np.broadcast_to(np.asarray(held_out, dtype=bool), len(Y))
     colors = row_colors(y, names, len(Y))
     points = _strip(Y, groups) if Y.shape[1] == 1 else Y
-    _bare(ax, n_components=Y.shape[1])
+    bare(ax, n_components=Y.shape[1])
     _scatter(ax, points, colors, is_ring, point_size)
     if groups is None and y is not None:
         _quantity_bar(ax, np.asarray(y, dtype=float))
     if labels == "auto":
         labels = "map" if groups is None or len(groups.names) <= 20 else "legend"
     if groups is not None and labels == "map":
-        _name_groups(ax, points, groups, is_strip=Y.shape[1] == 1)
+        name_groups(ax, points, groups, is_strip=Y.shape[1] == 1)
     _legend(ax, groups if labels == "legend" else None, is_ring)
     return ax
 
@@ -97,7 +99,7 @@ def _coordinates(map_or_Y: Any, X: Any) -> NDArray[np.float64]:
     return Y
 
 
-def _groups(y: ArrayLike | None, names: Names | None, n_rows: int) -> _Groups | None:
+def groups_of(y: ArrayLike | None, names: Names | None, n_rows: int) -> Groups | None:
     """Classes of the rows, or None when there are none or `y` is a quantity."""
     if y is None:
         return None
@@ -112,7 +114,7 @@ def _groups(y: ArrayLike | None, names: Names | None, n_rows: int) -> _Groups | 
         return None
     codes = np.full(n_rows, -1)
     codes[~is_missing] = code
-    return _Groups(codes, _class_names(values, names))
+    return Groups(codes, _class_names(values, names))
 
 
 def _class_names(values: NDArray[Any], names: Names | None) -> list[str]:
@@ -134,7 +136,7 @@ def row_colors(y: ArrayLike | None, names: Names | None, n_rows: int) -> NDArray
     if y is None:
         return np.tile(to_rgba(BLUE), (n_rows, 1))
     gray = np.array(to_rgba("#BDBDBD"))
-    groups = _groups(y, names, n_rows)
+    groups = groups_of(y, names, n_rows)
     if groups is not None:
         palette = np.vstack([[to_rgba(c) for c in class_colors(len(groups.names))], gray])
         return palette[groups.code]  # code -1 is the gray at the end
@@ -176,13 +178,13 @@ def _scatter(
         )
 
 
-def _strip(Y: NDArray[np.float64], groups: _Groups | None) -> NDArray[np.float64]:
+def _strip(Y: NDArray[np.float64], groups: Groups | None) -> NDArray[np.float64]:
     """A map of one dimension as a band per class, spread by a fixed jitter."""
     band = np.zeros(len(Y)) if groups is None else -groups.code.astype(float)
     return np.column_stack([Y[:, 0], band + np.random.default_rng(0).uniform(-0.3, 0.3, len(Y))])
 
 
-def _bare(ax: Any, *, n_components: int) -> None:
+def bare(ax: Any, *, n_components: int) -> None:
     """Take away what has no meaning on a map."""
     ax.set_xticks([])
     ax.set_yticks([])
@@ -193,7 +195,7 @@ def _bare(ax: Any, *, n_components: int) -> None:
         ax.set_aspect("equal", adjustable="datalim")
 
 
-def _name_groups(ax: Any, points: NDArray[np.float64], groups: _Groups, *, is_strip: bool) -> None:
+def name_groups(ax: Any, points: NDArray[np.float64], groups: Groups, *, is_strip: bool) -> None:
     """Write each name where its class is densest, or beside its band."""
     if is_strip:
         ax.set_yticks(-np.arange(len(groups.names)), groups.names)
@@ -217,7 +219,7 @@ def _densest_place(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.median(points[is_near], axis=0))
 
 
-def _legend(ax: Axes, groups: _Groups | None, is_ring: NDArray[np.bool_]) -> None:
+def _legend(ax: Axes, groups: Groups | None, is_ring: NDArray[np.bool_]) -> None:
     """List the classes beside the map; say what dots and rings are where both are drawn."""
     names = [] if groups is None else groups.names
     entries = [_entry(name, c) for name, c in zip(names, class_colors(len(names)), strict=True)]
