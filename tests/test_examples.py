@@ -42,6 +42,14 @@ def test_iris(tmp_path):
     assert sentence.endswith("See iris.png.")
 
 
+def test_pipeline(tmp_path):
+    sentence = learned("plot_pipeline.py", tmp_path)
+    assert "proline" in sentence
+    assert 10 < percentages(sentence)[0] < 60
+    assert float(re.search(r"places to (\S+)\. See", sentence).group(1)) < 1e-10
+    assert sentence.endswith("See pipeline.png.")
+
+
 @pytest.mark.slow
 def test_digits(tmp_path):
     sentence = learned("plot_digits.py", tmp_path)
