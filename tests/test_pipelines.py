@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, make_column_selector, make_column_transformer
 from sklearn.datasets import load_wine
 from sklearn.decomposition import PCA, FastICA, IncrementalPCA, TruncatedSVD
+from sklearn.exceptions import NotFittedError
 from sklearn.feature_selection import SelectKBest, VarianceThreshold
 from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.model_selection import GridSearchCV
@@ -270,6 +271,18 @@ def test_imputers_fill_in_the_columns_own_units(wine, imputer):
     np.testing.assert_allclose(why.X[:, :5], expected, atol=1e-12)
 
 
+def test_a_gap_in_a_column_that_no_step_takes(wine):
+    X = wine.to_numpy()[:, :4].copy()
+    X[::3, 2] = np.nan
+    columns = ColumnTransformer([("some", StandardScaler(), [3, 0])])
+    pipeline = make_pipeline(columns, quick()).fit(X)
+    why = ptsne.explain(pipeline, X)
+    check_exact(why, pipeline, X)
+    assert not why.weight[:, :, 1:3].any()
+    np.testing.assert_allclose(why.X[::3, 2], np.nanmean(X[:, 2]))
+    np.testing.assert_allclose(why.baseline[0, 1:3], why.X.mean(0)[1:3])
+
+
 def test_gaps_behind_other_steps_fill_in_the_users_units(wine):
     X = wine.to_numpy().copy()
     X[::3, 2] = np.nan
@@ -404,6 +417,43 @@ def test_contrast_is_the_maps_contrast_pulled_back_through_the_steps(pipeline, w
     np.testing.assert_allclose(shares, expected, atol=1e-9)
 
 
+@pytest.fixture(scope="module")
+def scaled(wine):
+    """A pipeline that changes units only, so that shares of columns must not change."""
+    pipeline = make_pipeline(None, StandardScaler(), quick(encoder=(8,))).fit(wine)
+    Z = pipeline[:-1].transform(wine)
+    return ptsne.explain(pipeline, wine), pipeline[-1].explain(Z), list(wine.columns)
+
+
+@pytest.mark.parametrize("method", ["path", "paired", "local"])
+@pytest.mark.filterwarnings("ignore:the local maps")
+def test_contrasts_do_not_depend_on_units(scaled, method):
+    why, inside, _ = scaled
+    shares = why.contrast(0, 120, method=method)
+    np.testing.assert_allclose(shares, inside.contrast(0, 120, method=method), atol=1e-9)
+
+
+@pytest.mark.parametrize("question", ["contrast_clusters", "loadings"])
+def test_questions_about_clusters_do_not_depend_on_units(scaled, y, question):
+    why, inside, names = scaled
+    labels = (y, 0, 1) if question == "contrast_clusters" else (y,)
+    table, expected = (getattr(which, question)(*labels) for which in (why, inside))
+    assert set(table["feature"]) == set(names)
+    numbers = {column: int(column[1:]) for column in inside.feature_names}
+    expected["feature"] = [names[numbers[column]] for column in expected["feature"]]
+    by = [c for c in ("cluster", "feature") if c in table]
+    pd.testing.assert_frame_equal(
+        table.sort_values(by, ignore_index=True), expected.sort_values(by, ignore_index=True)
+    )
+
+
+def test_another_baseline_is_in_the_users_columns(scaled, y):
+    why, _, _ = scaled
+    own = why.with_baseline("cluster", y)
+    np.testing.assert_allclose(own.baseline[0], why.X[y == 0].mean(0))
+    np.testing.assert_allclose(own.contributions.sum(2) + own.offset, why.Y, atol=1e-9)
+
+
 def test_radius_is_in_the_users_units(wine):
     X = wine.to_numpy() / np.abs(wine.to_numpy()).max(0)
     map_ = quick().fit(X)
@@ -465,6 +515,15 @@ def test_the_last_step_must_be_a_map(wine):
     pipeline = make_pipeline(StandardScaler(), PCA(2)).fit(wine)
     with pytest.raises(TypeError, match="must be a fitted ParametricTSNE; got PCA"):
         ptsne.explain(pipeline, wine)
+
+
+def test_what_is_not_fitted_says_so(wine):
+    for unfitted in (quick(), make_pipeline(StandardScaler(), quick())):
+        with pytest.raises(NotFittedError):
+            ptsne.explain(unfitted, wine)
+    half = make_pipeline(StandardScaler().fit(wine), quick())
+    with pytest.raises(NotFittedError):
+        ptsne.explain(half, wine)
 
 
 def test_a_bare_map_is_explained_by_itself(wine):

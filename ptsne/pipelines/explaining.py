@@ -67,8 +67,9 @@ def explain(
 
     *Missing values.* ``X`` of the explanation has the imputed value in the gap, in the column's own
     unit. W of the column is zero in that row and what the imputed value adds is part of b: nothing
-    was measured, so nothing is explained by it. A radius is that of the columns that were measured.
-    A contrast of two rows counts a gap as its imputed value.
+    was measured, so nothing is explained by it. A radius is that of the columns that were measured
+    (one pass for each set of columns with gaps). A contrast of two rows counts a gap as its imputed
+    value.
 
     *Mean.* The steps are undone from the mean of the rows that the map was trained on. Scalers and
     PCA know the mean of what they were fitted on, so that this is the mean of the training rows.
@@ -190,8 +191,9 @@ def fold_steps(steps: list[tuple[Site, Any]], X: Any) -> tuple[Block, Columns]:
 
 
 def _first(steps: list[tuple[Site, Any]], attribute: str) -> Any:
-    """Attribute of the first step, which is that of the pipeline; None where it has none."""
-    return next((getattr(s, attribute, None) for _, s in steps if not isinstance(s, str)), None)
+    """Attribute of the first step that is an estimator; None where it has none."""
+    fitted = [step for _, step in steps if step is not None and not isinstance(step, str)]
+    return getattr(fitted[0], attribute, None) if fitted else None
 
 
 # ---- from the map's columns to the user's ----
