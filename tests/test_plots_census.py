@@ -44,7 +44,7 @@ def test_a_single_map_is_one_region():
         intercept=np.broadcast_to(why.intercept[0], why.intercept.shape),
     )
     map_ax, sizes_ax, _ = plots.region_census(flat, radii=np.ones(150))
-    assert sizes_ax.get_title() == "150 rows in 1 regions"
+    assert sizes_ax.get_title() == "150 rows in 1 region"
     assert_allclose(map_ax.collections[0].get_array(), 0)
 
 

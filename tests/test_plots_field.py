@@ -88,6 +88,7 @@ def test_all_panels_have_one_scale_and_one_frame():
     assert len(panels) == 3
     assert len(panels[0].figure.axes) == 3
     assert all("map units per s.d." in panel.texts[0].get_text() for panel in panels)
+    assert panels[2].get_xlabel() == "points: pale low, orange high\nfan: how far the rows differ"
 
 
 def test_the_key_is_as_long_as_it_says():

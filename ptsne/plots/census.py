@@ -122,7 +122,8 @@ def _sizes(ax: Axes, sizes: NDArray[np.int64]) -> None:
     ax.stairs(sizes, np.arange(len(sizes) + 1), fill=True, color=BLUE)
     _plain(ax)
     ax.set(xlim=(0, len(sizes)), xlabel="linear regions, fullest first", ylabel="rows")
-    ax.set_title(f"{sizes.sum()} rows in {len(sizes)} regions", fontsize=SMALL)
+    regions = "1 region" if len(sizes) == 1 else f"{len(sizes)} regions"
+    ax.set_title(f"{sizes.sum()} rows in {regions}", fontsize=SMALL)
 
 
 def _radii(ax: Axes, radius: Array) -> None:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
 from ptsne.explanation import Explanation
-from ptsne.plots.palette import BLUE, GRAY, INK, OTHERS, RED, SMALL, paper_axes, shortened, signed
+from ptsne.plots.palette import BLUE, GRAY, INK, OTHERS, RED, paper_axes, shortened, signed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -262,9 +262,10 @@ def _furnish(ax: Axes, bars: _Bars, ends: tuple[str, str] | None) -> None:
     spread = [""] * len(bars.share)
     if bars.varies is not None:
         spread = [f" \u00b1 {s:.2f}" if np.isfinite(s) else "" for s in bars.varies[0]]
+    size = ax.get_yticklabels()[0].get_fontsize()
     for k, (value, extra) in enumerate(zip(bars.share, spread, strict=True)):
         text = signed(value) + extra
-        ax.text(1.02, k, text, transform=ax.get_yaxis_transform(), va="center", fontsize=SMALL)
+        ax.text(1.02, k, text, transform=ax.get_yaxis_transform(), va="center", fontsize=size)
     ax.set_xlabel("share of the way" + _between(ends))
 
 

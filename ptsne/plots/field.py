@@ -110,6 +110,11 @@ def feature_field(
     for panel, f, arrows in zip(panels, columns, fields, strict=True):
         _panel(panel, why, f, arrows, unit)
         _key(panel, corners, unit)
+    words = ["points: pale low, orange high", "fan: how far the rows differ"]
+    n_columns = min(n_columns, len(panels))
+    bottom = panels[(len(panels) - 1) // n_columns * n_columns :]
+    for panel, text in zip(bottom, words if len(bottom) > 1 else ["\n".join(words)], strict=False):
+        panel.set_xlabel(text, fontsize=SMALL - 0.5, labelpad=2)
     return panels
 
 
