@@ -50,6 +50,22 @@ def test_pipeline(tmp_path):
     assert sentence.endswith("See pipeline.png.")
 
 
+def test_feature_field(tmp_path):
+    sentence = learned("plot_feature_field.py", tmp_path)
+    most, least = percentages(sentence)
+    assert 100 > most > least > 0
+    assert sentence.endswith("See feature-field.png.")
+
+
+@pytest.mark.slow
+def test_stretch(tmp_path):
+    sentence = learned("plot_stretch.py", tmp_path)
+    stretched, moved = (float(n) for n in re.findall(r"([\d.]+) times", sentence))
+    assert stretched > 1.5
+    assert moved > 1.2
+    assert sentence.endswith("See stretch.png.")
+
+
 @pytest.mark.slow
 def test_digits(tmp_path):
     sentence = learned("plot_digits.py", tmp_path)
