@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from sklearn.pipeline import Pipeline
 from torch import nn
 
 from ptsne.explanation import AffineMap, Array, Baseline, Explanation, Source, explain_rows
+from ptsne.explanation.source import as_tensor
 from ptsne.networks import MapNetwork
 from ptsne.pipelines.blocks import Block, Chain, Elementwise, Embed
 from ptsne.pipelines.columns import Columns, Filled, fill_missing, read_columns
@@ -41,9 +42,10 @@ def explain(
     pipeline : Pipeline or ParametricTSNE
         Fitted; its last step is the map. Steps that fold: StandardScaler, MinMaxScaler (also with
         ``clip=True``, which is piecewise linear), MaxAbsScaler, RobustScaler, PCA, IncrementalPCA,
-        FastICA, TruncatedSVD, GaussianRandomProjection, SimpleImputer, feature selection,
-        ColumnTransformer, FeatureUnion and Pipeline of these, "passthrough", and
-        FunctionTransformer without a function.
+        FastICA, TruncatedSVD, random projections, LinearDiscriminantAnalysis,
+        NeighborhoodComponentsAnalysis, SimpleImputer, feature selection, ColumnTransformer,
+        FeatureUnion and Pipeline of these, "passthrough", and FunctionTransformer without a
+        function.
     X : array-like or sparse matrix of shape (N, D), or DataFrame
         Rows as the pipeline takes them, missing values included.
     baseline : "mean", "zero", "landmark" or array of shape (D,) or (N, D), default="mean"
@@ -143,6 +145,13 @@ class FoldedSource(Source):
             source = replace(self, network=_in_front(held, self.network))
             radii[pattern == k] = Source.radius(source, rows, p)
         return radii
+
+    def entering(self, X: Array) -> Array:
+        """Rows as the steps hand them to the map's own encoder."""
+        block = cast(nn.Sequential, self.network.encoder)[0]
+        with torch.no_grad():
+            rows: Array = block(as_tensor(X, self.network)).cpu().numpy()
+        return rows
 
     def _has_gaps(self, X: Array) -> bool:
         """Whether these are the rows that had gaps: any others are whole."""

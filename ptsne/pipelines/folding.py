@@ -9,8 +9,10 @@ import torch
 from numpy.typing import NDArray
 from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA, FastICA, IncrementalPCA, TruncatedSVD
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.feature_selection import SelectorMixin
 from sklearn.impute import SimpleImputer
+from sklearn.neighbors import NeighborhoodComponentsAnalysis
 from sklearn.pipeline import FeatureUnion, Pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -19,7 +21,7 @@ from sklearn.preprocessing import (
     RobustScaler,
     StandardScaler,
 )
-from sklearn.random_projection import GaussianRandomProjection
+from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 
 from ptsne.pipelines.blocks import (
     Block,
@@ -140,9 +142,18 @@ def _ica(step: FastICA, site: Site) -> Block:  # noqa: ARG001
 
 
 @fold.register(TruncatedSVD)
+@fold.register(NeighborhoodComponentsAnalysis)
 @fold.register(GaussianRandomProjection)
-def _svd(step: TruncatedSVD | GaussianRandomProjection, site: Site) -> Block:  # noqa: ARG001
-    return Project(step.components_)
+@fold.register(SparseRandomProjection)
+def _components(step: Any, site: Site) -> Block:  # noqa: ARG001
+    A = step.components_
+    return Project(A.toarray() if hasattr(A, "toarray") else A)
+
+
+@fold.register
+def _discriminant(step: LinearDiscriminantAnalysis, site: Site) -> Block:  # noqa: ARG001
+    A = step.scalings_[:, : len(step.get_feature_names_out())].T
+    return Project(A, step.xbar_ if step.solver == "svd" else 0.0)
 
 
 @fold.register
