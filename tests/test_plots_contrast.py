@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 
 from maps import iris_explanation
 from ptsne import plots
-from ptsne.plots.palette import BLUE, GRAY, RED
+from ptsne.plots.palette import BLUE, GRAY, RED, plain
 
 SHARES = np.array([0.1, -0.3, 0.7, 0.05, 0.45])
 TABLE = pd.DataFrame({
@@ -104,6 +104,14 @@ def test_a_table_of_clusters_as_the_explanation_makes_it():
     ax = plots.contrast(table, ends=("a", "c"))
     assert_allclose(widths(ax), table["share"])
     assert ax.get_xlabel() == "share of the way from a to c"
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(1050.4, "1050"), (-2345.0, "-2345"), (0.12345, "0.123"), (1.5e7, "1.5e+07"), (0, "0")],
+)
+def test_values_are_written_plainly(value, written):
+    assert plain(value) == written
 
 
 def test_names_that_do_not_fit_are_shortened():

@@ -155,11 +155,11 @@ def test_a_notebook_shows_one_picture_that_replaces_itself(monkeypatch):
         shown.append("display")
         return handle
 
-    ipython = types.SimpleNamespace(
-        get_ipython=lambda: types.SimpleNamespace(kernel=object()),
-        display=types.SimpleNamespace(display=display),
-    )
+    shell = types.SimpleNamespace(kernel=object())
+    ipython = types.SimpleNamespace(get_ipython=lambda: shell)
     monkeypatch.setitem(live.sys.modules, "IPython", ipython)
+    module = types.SimpleNamespace(display=display)
+    monkeypatch.setitem(live.sys.modules, "IPython.display", module)
     live_map = LiveMap(every=1)
     for iteration in (1, 2, 3):
         live_map(record(iteration))

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
 from ptsne.explanation import Explanation
-from ptsne.plots.palette import BLUE, GRAY, INK, OTHERS, RED, paper_axes, shortened, signed
+from ptsne.plots.palette import BLUE, GRAY, INK, OTHERS, RED, paper_axes, plain, shortened, signed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -189,7 +189,7 @@ def _of_rows(why: Explanation, rows: tuple[Place, Place]) -> tuple[Array, list[s
     shares = np.asarray(why.contrast(i, j))
     start, end = (_row(why, place) for place in rows)
     labels = [
-        f"{shortened(name)}\n{a:.3g} \u2192 {b:.3g}".replace("-", "\u2212")
+        f"{shortened(name)}\n{plain(a)} \u2192 {plain(b)}".replace("-", "\u2212")
         if abs(a - b) > 0
         else shortened(name)
         for name, a, b in zip(why.feature_names, start, end, strict=True)

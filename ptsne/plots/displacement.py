@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from ptsne.explanation import Explanation
 from ptsne.plots.lengths import signed_lengths
 from ptsne.plots.overlay import draw_overlay
-from ptsne.plots.palette import BLUE, GRAY, INK, RED, new_axes
+from ptsne.plots.palette import BLUE, GRAY, INK, RED, new_axes, plain
 from ptsne.plots.scatter import Names, map, row_colors
 
 _CAPTION = 0.05  # share of the height of a grid
@@ -58,7 +58,7 @@ def contributions(
         return ax
     rank = np.argsort(-np.abs(lengths), kind="stable")[:n_features]
     ax = new_axes((6.4, 1.0 + 0.34 * (len(rank) + 1))) if ax is None else ax
-    named = [f"{explanation.feature_names[f]} = {explanation.X[i, f]:.3g}" for f in rank]
+    named = [f"{explanation.feature_names[f]} = {plain(explanation.X[i, f])}" for f in rank]
     _bars(ax, lengths, rank, named)
     ax.set_xlabel(f"displacement towards the point, {lengths.sum():.3g} map units in all")
     return ax

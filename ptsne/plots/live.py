@@ -3,6 +3,7 @@
 import logging
 import math
 import sys
+from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -231,4 +232,4 @@ def _notebook() -> Any:
     """IPython's display module where this runs in a notebook, else None."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
-    return ipython.display if ipython is not None and hasattr(shell, "kernel") else None
+    return import_module("IPython.display") if hasattr(shell, "kernel") else None

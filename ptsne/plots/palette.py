@@ -99,6 +99,11 @@ def signed(value: float, digits: int = 2) -> str:
     return f"{sign}{abs(rounded):.{digits}f}"
 
 
+def plain(value: float) -> str:
+    """A value of a column with three digits, and no exponent where it can be read without."""
+    return f"{value:.0f}" if 1e3 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
 def shortened(name: object, length: int = 28) -> str:
     """A name that fits beside a bar."""
     text = str(name)

@@ -45,7 +45,8 @@ def local_stretch(
 
     Notes
     -----
-    `ValueError` if the map does not have two dimensions.
+    `ValueError` if the map does not have two dimensions. Stretch is measured in the columns' own
+    units: where these differ, as in a pipeline that scales them, explain the map itself.
 
     References
     ----------
