@@ -180,6 +180,87 @@ def _atlas(m, x):
     return (p[..., None] * m.A[index][..., :2]).sum(1) + E.sum(1, keepdim=True)
 
 
+def _padded(layer, n_channels, mode):
+    return layer(n_channels, 4, 3, padding=1, padding_mode=mode)
+
+
+CORNERS = {"align_corners": False}
+
+
+def _grid(m, x):
+    corner = torch.tensor([[[0.9, 0.1, 0.0], [-0.1, 0.8, 0.1]]], dtype=x.dtype)
+    return F.affine_grid(corner.expand(len(x), 2, 3), list(x.shape), **CORNERS)
+
+
+def _halves(x):
+    return torch.tensor([[0, 1] * 4]).expand(len(x), 8)
+
+
+def _overwrite_masked(h):
+    h = h * 1
+    h[h > 0.5] = h[h > 0.5] * 2
+    h[h < -1] = -1
+    return h
+
+
+def _highway(gate, new, old):
+    return gate * new + (1 - gate) * old
+
+
+def _experts(m, x):
+    share = torch.softmax(x @ m.A[:, :3], 1)
+    return (share[:, :, None] * torch.stack([x @ m.A, F.relu(x), x + m.w], 1)).sum(1)
+
+
+def _global_response(m, x):
+    size = x.norm(p=2, dim=(2, 3), keepdim=True)
+    return m.w[0] * x * (size / (size.mean(1, keepdim=True) + 1e-6)) + m.w[1] + x
+
+
+def _channel_attention(m, x):
+    scores = F.conv1d(x.mean((2, 3))[:, None], m.A[:1, None, :3], padding=1)
+    return x * torch.sigmoid(scores)[:, 0, :, None, None]
+
+
+def _kernel_of_x(m, x):
+    """Each row has its own kernels: both factors of the convolution depend on x."""
+    kernels = x.mean((2, 3))[:, :, None, None] * m.w[:4].reshape(2, 2)
+    h = F.conv2d(x.reshape(1, -1, 4, 4), kernels.reshape(-1, 1, 2, 2), groups=3 * len(x))
+    return h.reshape(len(x), 3, 3, 3)
+
+
+def _masked_attention(m, x):
+    is_later = torch.ones(3, 3, dtype=torch.bool).triu(1)
+    return torch.softmax((x @ m.A @ x.mT).masked_fill(is_later, -torch.inf), -1) @ x
+
+
+def _linear_attention(m, x):
+    q, k = F.elu(x @ m.A) + 1, F.elu(x) + 1
+    return (q @ (k.mT @ x)) / (q @ k.sum(1)[:, :, None])
+
+
+def _sdpa(q, x, **options):
+    return F.scaled_dot_product_attention(q[:, None], x[:, None], x[:, None] + 1, **options)[:, 0]
+
+
+class Decoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.TransformerDecoderLayer(8, 2, 16, batch_first=True)
+
+    def forward(self, x):
+        return self.layer(x, x * 2)
+
+
+class Cells(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.gru, self.rnn = nn.LSTMCell(8, 3), nn.GRUCell(3, 3), nn.RNNCell(3, 3)
+
+    def forward(self, x):
+        return self.rnn(self.gru(self.lstm(x)[0]))
+
+
 def _attention(m, x):
     q, k, v = x @ m.A, x @ m.A.T, x @ (m.A * m.w)
     return torch.softmax(q @ k.transpose(1, 2) / 8**0.5, -1) @ v
@@ -208,10 +289,11 @@ class Tied(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self, *, batch_first=True, need_weights=False):
+    def __init__(self, *, batch_first=True, need_weights=False, is_causal=False):
         super().__init__()
         self.attention = nn.MultiheadAttention(8, 2, batch_first=batch_first)
-        self.options = {"need_weights": need_weights}
+        mask = torch.ones(3, 3, dtype=torch.bool).triu(1) if is_causal else None
+        self.options = {"need_weights": need_weights, "attn_mask": mask, "is_causal": is_causal}
 
     def forward(self, x):
         if self.attention.batch_first:
@@ -312,9 +394,9 @@ class Ensemble(nn.Module):
 
 
 class Recurrent(nn.Module):
-    def __init__(self, kind):
+    def __init__(self, kind, **options):
         super().__init__()
-        self.layer = kind(8, 4, batch_first=True)
+        self.layer = kind(8, 4, batch_first=True, **options)
 
     def forward(self, x):
         return self.layer(x)[0][:, -1]
@@ -533,6 +615,116 @@ PIECEWISE = [
     Case("fresh_slices", _apply(_fresh_slices), is_paired=False),
     Case("sparsemax", _apply(_sparsemax), is_paired=False),
     Case("atlas", _apply(_atlas), is_paired=False),
+    Case("conv1d_reflect", _conv(lambda: _padded(nn.Conv1d, 3, "reflect")), (3, 7)),
+    Case("conv1d_replicate", _conv(lambda: _padded(nn.Conv1d, 3, "replicate")), (3, 7)),
+    *(
+        Case(f"conv3d_{mode}", _conv(lambda mode=mode: _padded(nn.Conv3d, 2, mode)), (2, 3, 3, 3))
+        for mode in ("circular", "reflect", "replicate")
+    ),
+    Case("conv2d_one_row", _conv(lambda: nn.Conv2d(3, 4, (1, 3), (2, 1), (0, 1))), IMAGE),
+    Case(
+        "conv_transpose_groups",
+        _conv(lambda: nn.ConvTranspose2d(4, 4, 3, 2, dilation=2, groups=2)),
+        (4, 3, 3),
+    ),
+    Case("reflection_pad1d", lambda: nn.ReflectionPad1d(2), (2, 5)),
+    Case("reflection_pad3d", lambda: nn.ReflectionPad3d(1), (2, 3, 3, 3)),
+    Case("circular_pad2d", lambda: nn.CircularPad2d(1), IMAGE),
+    Case("pad_negative", _apply(lambda m, x: F.pad(x, (-1, 2), value=0.3))),
+    Case(
+        "instance_norm_running",
+        _image(lambda: nn.InstanceNorm2d(4, affine=True, track_running_stats=True)),
+        IMAGE,
+    ),
+    Case("sync_batch_norm", _image(lambda: nn.SyncBatchNorm(4)), IMAGE),
+    Case("spectral_norm", lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(8, 3))),
+    Case("crelu", _apply(lambda m, x: torch.cat([F.relu(x @ m.A), F.relu(-x @ m.A)], 1))),
+    Case("prelu_channels", _image(lambda: nn.PReLU(4)), IMAGE),
+    Case("relu_methods", _apply(lambda m, x: torch.relu_(x @ m.A) - (x @ m.A.T).relu())),
+    Case("fmax", _apply(lambda m, x: torch.fmax(x @ m.A, m.w) + torch.fmin(x, -x))),
+    Case("clamp_max_tensor", _apply(lambda m, x: x.clamp_max(m.w) + (x @ m.A).clamp_min(m.w))),
+    Case(
+        "clamp_by_x",
+        _apply(lambda m, x: torch.clamp(x @ m.A, -x.abs(), x.abs() + 1)),
+        is_paired=False,
+    ),
+    Case("maxout", _apply(lambda m, x: (x @ m.A).unflatten(1, (4, 2)).amax(2))),
+    Case("aminmax", _apply(lambda m, x: torch.stack(torch.aminmax(x, dim=1), 1)), is_paired=False),
+    Case("sign_times_x", _apply(lambda m, x: x.copysign(m.w) @ m.A)),
+    Case("nan_to_num", _apply(lambda m, x: x.nan_to_num() @ m.A)),
+    Case(
+        "max_pool_dilated",
+        _apply(lambda m, x: F.max_pool2d(x, 2, 1, dilation=2, ceil_mode=True)),
+        (2, 5, 5),
+    ),
+    Case(
+        "avg_pool_ceil",
+        _apply(lambda m, x: F.avg_pool2d(x, 2, 2, ceil_mode=True, divisor_override=3)),
+        (2, 5, 5),
+    ),
+    Case("adaptive_avg_pool1d", lambda: nn.AdaptiveAvgPool1d(2), (3, 5)),
+    Case("adaptive_avg_pool3d", lambda: nn.AdaptiveAvgPool3d(2), (2, 3, 3, 3)),
+    Case(
+        "max_unpool1d",
+        _apply(lambda m, x: F.max_unpool1d(*F.max_pool1d(x, 2, return_indices=True), 2)),
+        (2, 6),
+        is_paired=False,
+    ),
+    Case("upsample_nearest1d", lambda: nn.Upsample(scale_factor=2), (3, 4)),
+    Case("upsample_nearest3d", lambda: nn.Upsample(scale_factor=2), (2, 2, 2, 2)),
+    Case(
+        "upsample_corners",
+        _apply(lambda m, x: F.interpolate(x, size=(7, 5), mode="bicubic", align_corners=True)),
+        IMAGE,
+    ),
+    Case("grid_sample", _apply(lambda m, x: F.grid_sample(x, _grid(m, x), **CORNERS)), IMAGE),
+    Case(
+        "dropouts",
+        lambda: nn.Sequential(
+            *(nn.Dropout2d(), nn.Flatten(2), nn.Dropout1d(), nn.Unflatten(2, (1, 4, 4))),
+            *(nn.Dropout3d(), nn.FeatureAlphaDropout()),
+        ),
+        IMAGE,
+    ),
+    Case("hstack", _apply(lambda m, x: torch.hstack([x, x @ m.A, m.w.expand_as(x)]))),
+    Case("kron", _apply(lambda m, x: torch.kron(x, m.A[:1]))),
+    Case(
+        "block_diag",
+        _apply(lambda m, x: torch.stack([torch.block_diag(r[:2, None], m.A[:2]) for r in x])),
+    ),
+    Case("cross", _apply(lambda m, x: torch.linalg.cross(x, m.A[:1, :3].expand_as(x))), (3,)),
+    Case("tensordot", _apply(lambda m, x: torch.tensordot(x, m.A, ([2], [0]))), (3, 8)),
+    Case("baddbmm", _apply(lambda m, x: torch.baddbmm(m.w, x, m.A.expand(len(x), 8, 8))), (3, 8)),
+    Case("addcdiv", _apply(lambda m, x: torch.addcdiv(m.w, x, m.w.abs() + 1)), is_paired=False),
+    Case(
+        "scatter_reduce",
+        _apply(
+            lambda m, x: torch.cat(
+                [
+                    torch.ones(len(x), 2, dtype=x.dtype).scatter_reduce(1, _halves(x), x, how)
+                    for how in ("sum", "mean", "amax")
+                ],
+                1,
+            )
+        ),
+        is_paired=False,
+    ),
+    Case(
+        "take_along", _apply(lambda m, x: x.take_along_dim(x.argsort(1), 1).diff()), is_paired=False
+    ),
+    Case(
+        "embedding_of_bins",
+        _apply(lambda m, x: F.embedding((x > 0).long(), m.A) * x[:, :, None]),
+        is_paired=False,
+    ),
+    Case(
+        "masked_assignment",
+        _apply(lambda m, x: _overwrite_masked(x * m.w)),
+        is_paired=False,
+    ),
+    Case(
+        "split", _apply(lambda m, x: torch.cat([x.split([3, 5], 1)[1], x.tensor_split(3, 1)[0]], 1))
+    ),
     Case("residual", Residual, (4, 4, 4)),
     Case("residual_stride", lambda: Residual(stride=2), (4, 4, 4)),
     Case("dense", Dense, IMAGE),
@@ -693,6 +885,60 @@ SMOOTH = [
         ),
         IMAGE,
     ),
+    Case("quick_gelu", _function(lambda z: z * torch.sigmoid(1.702 * z))),
+    Case("squared_relu", _function(lambda z: 0.9 * F.relu(z) ** 2 - 0.4)),
+    Case("snake", _function(lambda z: z + torch.sin(z) ** 2 / 2)),
+    Case("gaussian", _function(lambda z: torch.exp(-z.square()))),
+    Case("erfc", _function(torch.erfc)),
+    Case("log_of_exp", _function(lambda z: torch.log1p(torch.exp(z)))),
+    Case(
+        "arcs", _function(lambda z: torch.atanh(torch.tanh(z) / 2) + torch.asin(torch.tanh(z) / 2))
+    ),
+    Case("cross_of_x", _apply(lambda m, x: torch.linalg.cross(x[:, :3], x[:, 3:6]))),
+    Case("lerp_of_x", _apply(lambda m, x: torch.lerp(x, m.w.expand_as(x), torch.sigmoid(x @ m.A)))),
+    Case(
+        "addcdiv_of_x",
+        _apply(lambda m, x: torch.addcdiv(m.w, x, x.square() + 1)),
+        is_paired=False,
+    ),
+    Case("factor_without_rule", _apply(lambda m, x: x * (x.square() + 1).log()), is_paired=True),
+    Case("power_below_zero", _apply(lambda m, x: x * (x.square() + 1) ** -0.5)),
+    Case("log_softmax_gate", _apply(lambda m, x: x * torch.log_softmax(x, 1).exp())),
+    Case("std_gate", _apply(lambda m, x: x * x.std(1, keepdim=True)), is_paired=False),
+    Case("geglu", _apply(lambda m, x: (x @ m.A) * F.gelu(x @ m.A.T))),
+    Case("swiglu", _apply(lambda m, x: (F.silu(x @ m.A) * (x @ m.A.T)) @ m.A)),
+    Case("highway", _apply(lambda m, x: _highway(torch.sigmoid(x @ m.A.T), F.relu(x @ m.A), x))),
+    Case("film", _apply(lambda m, x: F.relu(x @ m.A) * (1 + torch.tanh(x @ m.A.T)) + m.w)),
+    Case("experts", _apply(_experts)),
+    Case("global_response_norm", _apply(_global_response), IMAGE),
+    Case("channel_attention", _apply(_channel_attention), IMAGE),
+    Case("kernel_of_x", _apply(_kernel_of_x), IMAGE),
+    Case(
+        "einsum_of_x", _apply(lambda m, x: torch.einsum("nik,njk,nil->njl", x, x @ m.A, x)), (3, 8)
+    ),
+    Case("baddbmm_of_x", _apply(lambda m, x: torch.baddbmm(x, x @ x.mT, x, beta=0.5)), (3, 8)),
+    Case("squared_distance", _apply(lambda m, x: (x[:, None] - m.A).square().sum(-1))),
+    Case("cosine_of_x", _apply(lambda m, x: F.cosine_similarity(x[:, :4], x[:, 4:])[:, None])),
+    Case(
+        "other_norms",
+        _apply(lambda m, x: x.norm(p=1, dim=1, keepdim=True) + x.norm(p=3, dim=1, keepdim=True)),
+        is_paired=False,
+    ),
+    Case("lp_pool1d", lambda: nn.LPPool1d(2, 2), (3, 6), is_paired=False),
+    Case("lp_pool3d", lambda: nn.LPPool3d(2, 2), (2, 4, 4, 4), is_paired=False),
+    Case("instance_norm3d", lambda: nn.InstanceNorm3d(2), (2, 3, 3, 3)),
+    Case("group_norm_rows", lambda: nn.GroupNorm(2, 8)),
+    Case("layer_norm_no_bias", lambda: nn.LayerNorm(8, bias=False)),
+    Case("rms_norm_rows", lambda: nn.RMSNorm((3, 8), eps=0.1), (3, 8)),
+    Case("masked_attention", _apply(_masked_attention), (3, 8)),
+    Case("linear_attention", _apply(_linear_attention), (3, 8)),
+    Case("sdpa_causal", _apply(lambda m, x: _sdpa(x @ m.A, x, is_causal=True)), (3, 8)),
+    Case("sdpa_mask", _apply(lambda m, x: _sdpa(x @ m.A, x, attn_mask=m.A[:3, :3])), (3, 8)),
+    Case("sdpa_mask_of_x", _apply(lambda m, x: _sdpa(x, x, attn_mask=(x @ x.mT)[:, None])), (3, 8)),
+    Case("multihead_causal", lambda: Attention(is_causal=True), (3, 8)),
+    Case("transformer_decoder", Decoder, (3, 8)),
+    Case("lstm_deep", lambda: Recurrent(nn.LSTM, num_layers=2, bidirectional=True), (3, 8)),
+    Case("recurrent_cells", Cells),
     Case("ensemble", Ensemble),
     Case("rnn", lambda: Recurrent(nn.RNN), (3, 8)),
     Case("lstm", lambda: Recurrent(nn.LSTM), (3, 8)),

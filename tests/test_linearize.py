@@ -4,8 +4,6 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
@@ -102,9 +100,8 @@ def test_a_row_does_not_depend_on_its_batch(case):
         torch.testing.assert_close(one, theirs.get(name, zero[2:3]), rtol=1e-11, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["residual", "vision_transformer", "gelu", "lenet", "atlas"])
-def test_single_precision(name):
-    case = next(c for c in CASES if c.name == name)
+@pytest.mark.parametrize("case", [*CASES[::7], *CASES[-12:]], ids=ids)
+def test_single_precision(case):
     x = case.x(dtype=torch.float32)
     lin = linearize(case.model(torch.float32), x)
     weight, bias = lin.weight(), lin.bias()
@@ -337,6 +334,7 @@ REFUSED = {
     "Prod": (lambda m, x: x.prod(1), "linearization_rule"),
     "Div": (lambda m, x: m.w / (x.square() + 1), "gate depends on x"),
     "Reciprocal": (lambda m, x: x.reciprocal(), "no rule"),
+    "Std": (lambda m, x: x.std(1), "no rule"),
     "Pow": (lambda m, x: x.abs() ** -1.0, "division"),
     "Log": (lambda m, x: x.abs().log(), "no rule"),
     "Cdist": (lambda m, x: torch.cdist(x, m.A), "no rule"),
@@ -669,84 +667,6 @@ def test_rule_for_a_module_of_ones_own(monkeypatch):
     rules[Temperature] = lambda module, z: z
     with pytest.raises(LinearizationError, match="must return what the module returns"):
         linearize(model, x)
-
-
-# ---- random graphs ----
-
-UNARY = {
-    "linear": lambda m, h: h @ m.A,
-    "shift": lambda m, h: h + m.w,
-    "relu": lambda m, h: F.relu(h),
-    "relu_": lambda m, h: F.relu_(h * 1),
-    "gelu": lambda m, h: F.gelu(h),
-    "tanh_": lambda m, h: (h - 0.5).tanh_(),
-    "sigmoid": lambda m, h: torch.sigmoid(h),
-    "softplus": lambda m, h: F.softplus(h),
-    "norm": lambda m, h: F.layer_norm(h, (8,), m.w, m.w),
-    "sort": lambda m, h: h.sort(1).values,
-    "clamp": lambda m, h: h.clamp(min=-0.8).clamp(max=m.w.abs()),
-    "roll": lambda m, h: h.roll(1, 1).flip(1),
-    "sum": lambda m, h: h.cumsum(1) / 8,
-    "abs": lambda m, h: h.abs() - 1,
-    "pool": lambda m, h: F.max_pool1d(h[:, None], 3, 1, 1)[:, 0],
-    "gate": lambda m, h: h * torch.softmax(h, 1),
-    "index": lambda m, h: h[:, [3, 3, 1, 0, 7, 6, 5, 4]],
-    "mask": lambda m, h: torch.where(h > 0.2, h, 0.1),
-    "scale": lambda m, h: h / (h.norm(dim=1, keepdim=True) + 1),
-}
-BINARY = {
-    "add": lambda m, h, k: h + k,
-    "sub": lambda m, h, k: 2 * h - k,
-    "mul": lambda m, h, k: h * k,
-    "max": lambda m, h, k: torch.maximum(h, k),
-    "cat": lambda m, h, k: torch.cat([h, k], 1) @ torch.cat([m.A, m.A.T]) / 4,
-    "mean": lambda m, h, k: torch.stack([h, k, m.w.expand_as(h)]).mean(0),
-    "gated": lambda m, h, k: h * torch.sigmoid(k),
-    "outer": lambda m, h, k: (h[:, :, None] * k[:, None]).sum(2),
-}
-
-
-def random_graph(steps):
-    def run(m, x):
-        values = [x]
-        for name, i, j in steps:
-            h, k = values[i % len(values)], values[j % len(values)]
-            h = UNARY[name](m, h) if name in UNARY else BINARY[name](m, h, k)
-            values.append(h / (1 + 0.1 * len(values)))
-        return values[-1] + values[len(values) // 2]
-
-    return run
-
-
-STEPS = st.lists(
-    st.tuples(st.sampled_from([*UNARY, *BINARY]), st.integers(0, 9), st.integers(0, 9)),
-    min_size=1,
-    max_size=9,
-)
-
-
-@settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-@given(steps=STEPS)
-def test_random_graphs(steps):
-    model, x = apply(random_graph(steps)), Case("", nn.Identity).x()
-    lin = linearize(model, x)
-    assert relative_gap(lin, x, lin.weight(), lin.bias()) < 1e-10
-    tangent = linearize(model, x, activation="tangent").weight([0, 3])
-    torch.testing.assert_close(tangent, jacobian(model, x)[:, [0, 3]], rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.slow
-@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(steps=STEPS)
-def test_many_random_graphs(steps):
-    model, x = apply(random_graph(steps)), Case("", nn.Identity).x()
-    lin = linearize(model, x)
-    assert relative_gap(lin, x, lin.weight(), lin.bias()) < 1e-10
 
 
 # ---- an outside judge ----

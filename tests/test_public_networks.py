@@ -15,16 +15,16 @@ FAST = [
     Network("timm", "efficientnet_lite0"),
 ]
 OTHERS = """alexnet vgg16 vgg16_bn vgg19 vgg19_bn resnet50 resnet101 resnet152 densenet121
-    mobilenet_v2 mobilenet_v3_large convnext_tiny swin_t googlenet shufflenet_v2_x0_5
-    regnet_y_400mf"""
+    mobilenet_v2 mobilenet_v3_large convnext_tiny swin_t shufflenet_v2_x0_5 regnet_y_400mf"""
 SLOW = [
     *(Network("torchvision", name) for name in OTHERS.split()),
+    Network("torchvision", "googlenet", options={"init_weights": False}),
     Network("torchvision", "vit_b_16", 32, {"image_size": 32}),
     *(Network("timm", name) for name in ("resnet26", "resnet50d", "convmixer_768_32")),
     Network("timm", "deit_tiny_patch16_224", options={"img_size": 64}),
     Network("timm", "mixer_s32_224", options={"img_size": 64}),
     Network("timm", "cait_xxs24_224", options={"img_size": 64}),
-    Network("timm", "coat_tiny"),
+    Network("timm", "coat_tiny", options={"img_size": 64}),
     Network("timm", "convit_tiny", options={"img_size": 64}),
 ]
 NETWORKS = [*FAST, *(pytest.param(network, marks=pytest.mark.slow) for network in SLOW)]
@@ -66,7 +66,7 @@ def test_weight_and_named_terms_make_up_the_output(case, held):
     torch.testing.assert_close(lin.output, model(x).detach(), rtol=1e-13, atol=1e-13)
     missing, share_of_x = gap(weight, terms, output, x)
     assert missing < 1e-12
-    assert share_of_x > 1e-4  # or W could be anything
+    assert share_of_x > 1e-5  # or W could be anything
 
 
 def test_wx_of_all_outputs_at_once(case, held):

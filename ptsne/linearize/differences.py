@@ -121,19 +121,19 @@ _SELECTIONS = """max min amax amin cummax cummin maxpool2dwithindices maxpool3dw
 _ORDERS = "sort topk kthvalue median nanmedian mode fractionalmaxpool2d fractionalmaxpool3d"
 
 _SCALARS = """relu leakyrelu prelukernel rreluwithnoise abs hardshrink hardtanh clamp clampmin
-    clampmax softshrink threshold sign sgn floor ceil round trunc frac fmod remainder hardsigmoid
-    gelu silu mish hardswish elu celu tanh sigmoid softplus logsigmoid exp exp2 expm1 log log2
-    log10 log1p sin cos tan sinh cosh asinh asin acos atan atanh erf erfc sinc pow sqrt rsqrt
-    reciprocal square"""
+    clampmax softshrink threshold nantonum copysign sign sgn floor ceil round trunc frac fmod
+    remainder hardsigmoid gelu silu mish hardswish elu celu tanh sigmoid softplus logsigmoid exp
+    exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh asinh asin acos atan atanh erf erfc sinc
+    i0 pow sqrt rsqrt reciprocal square"""
 
-_PRODUCTS = """mul mm bmm mv dot linear convolution convolutionoverrideable addmm baddbmm addbmm
-    addmv addr addcmul"""
+_PRODUCTS = """mul mm bmm mv dot linalgcross lerp linear convolution
+    convolutionoverrideable addmm baddbmm addbmm addmv addr addcmul"""
 
-_NOT_LINEAR = {"linalgvectornorm", "norm", "maxunpool2d", "maxunpool3d", "mpsmaxpool2d"}
+_NOT_LINEAR = {"aminmax", "linalgvectornorm", "norm", "maxunpool2d", "maxunpool3d", "mpsmaxpool2d"}
 
 _LINEAR = """stack constantpadnd maskedfill maskedscatter indexput indexputimpl indexcopy indexadd
-    indexfill scatter scatteradd selectscatter slicescatter diagonalscatter asstridedscatter lerp
-    fill cat where add sub rsub"""
+    indexfill scatter scatteradd selectscatter slicescatter diagonalscatter asstridedscatter
+    blockdiag fill cat where add sub rsub"""
 
 
 def _enter_linear() -> None:
@@ -155,6 +155,13 @@ def _assign(pair: Pair) -> Held:
     is_linear = DIFFERENCES.get(inner) is _linear
     if not is_linear and not (inner == "mul" and len(pair.operation.edges) == 1):
         raise pair.operation.unsupported(f"{inner}_ on part of a tensor")
+    return Held()
+
+
+@_difference("gridsampler2d gridsampler3d addcdiv")
+def _linear_in_first(pair: Pair) -> Held:
+    if pair.operation.edges != (0,):
+        raise pair.operation.unsupported("more than its first input depends on x")
     return Held()
 
 

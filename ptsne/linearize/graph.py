@@ -15,7 +15,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from .collector import Collector, Mode, Site, digits
 from .errors import CompletenessError, LinearizationError
 from .hooks import Remainder, finite, on_backward
-from .kernels import NativeKernels
+from .kernels import NativeKernels, WrittenOutLstm
 from .modules import (
     Activation,
     call_model,
@@ -141,6 +141,7 @@ class HeldGraph:
             stack.enter_context(torch.enable_grad())
             stack.enter_context(watch(model, self._recorder, self.layers))
             stack.enter_context(EscapeGuard(self._recorder))
+            stack.enter_context(WrittenOutLstm())
             stack.enter_context(self._recorder)
             output = call_model(model, self._state, self.x.clone())
         check_output(output, len(self.x))

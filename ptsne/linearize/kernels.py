@@ -1,4 +1,4 @@
-"""Faster kernels for the gradients of convolutions of few channels on a CPU.
+"""Which kernels run: torch's own, where oneDNN's are slower or hide what they do.
 
 oneDNN's gradient of a convolution with respect to one to three input channels is 1 to 11 times
 slower than torch's own kernel (3x3 to 11x11, stride 1 to 4, 1 to 64 pictures; from four channels on
@@ -6,9 +6,11 @@ oneDNN wins). It is the first layer of nearly every network of pictures, and mos
 """
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from .operation import Operation
 
@@ -44,6 +46,25 @@ class OneDnnSwitch:
 
 
 _SWITCH = OneDnnSwitch()
+
+
+class WrittenOutLstm(TorchFunctionMode):
+    """Runs LSTMs without oneDNN, which makes one node of a whole layer in float32."""
+
+    def __torch_function__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is not torch.lstm:
+            return func(*args, **(kwargs or {}))
+        _SWITCH.enter()
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            _SWITCH.leave()
 
 
 class NativeKernels:

@@ -32,7 +32,7 @@ def _batch_norm(operation: Operation) -> Held:
     mean, variance = (operation.argument(f"running_{name}") for name in ("mean", "var"))
     shift = -mean * torch.rsqrt(variance + _epsilon(operation))
     shift = shift if gamma is None else gamma * shift
-    label = operation.named("running_mean", operation.label)
+    label = operation.named("running_mean", f"{operation.label}.mean")
     return Held(constants={**bias, label: per_channel(shift, n_dims)})
 
 

@@ -33,12 +33,12 @@ RULES.enter(
     upsamplenearest1d upsamplenearest2d upsamplenearest3d upsamplenearestexact1d
     upsamplenearestexact2d upsamplenearestexact3d upsamplelinear1d upsamplebilinear2d
     upsamplebicubic2d upsampletrilinear3d upsamplebilinear2daa upsamplebicubic2daa
-    fftr2c fftc2r fftc2c real imag viewasreal viewascomplex conj zero""",
+    fftr2c fftc2r fftc2c real imag complex viewasreal viewascomplex conj zero""",
     Rule(as_autograd),
 )
 RULES.enter(
-    """relu leakyrelu prelukernel rreluwithnoise abs hardshrink
-    max min amax amin sort topk kthvalue median nanmedian mode cummax cummin
+    """relu leakyrelu prelukernel rreluwithnoise abs hardshrink copysign
+    max min amax amin aminmax sort topk kthvalue median nanmedian mode cummax cummin
     maxpool2dwithindices maxpool3dwithindices maxpool2d mpsmaxpool2d adaptivemaxpool2d
     adaptivemaxpool3d fractionalmaxpool2d fractionalmaxpool3d maxunpool2d maxunpool3d
     linalgvectornorm norm""",  # |z| is z.z / |z|, the direction held
@@ -52,7 +52,7 @@ RULES.enter(
 @RULES.rule(
     """stack constantpadnd maskedfill maskedscatter indexput indexputimpl indexcopy
     indexadd indexfill scatter scatteradd selectscatter slicescatter diagonalscatter
-    asstridedscatter lerp fill""",
+    asstridedscatter blockdiag fill""",
     keep=Keep.CONSTANTS,
     keep_tangent=Keep.CONSTANTS,
 )
@@ -88,7 +88,7 @@ def _add(operation: Operation) -> Held:
 
 @RULES.rule(
     """hardtanh clamp clampmin clampmax softshrink threshold maximum minimum fmax fmin
-    sign sgn floor ceil round trunc frac fmod remainder heaviside""",
+    sign sgn floor ceil round trunc frac fmod remainder heaviside nantonum""",
     keep=Keep.INPUTS,
     keep_tangent=Keep.INPUTS,
 )
@@ -96,6 +96,13 @@ def _plateau(operation: Operation) -> Held:
     floating = [leaf for leaf in operation.recorded.leaves() if leaf.dtype.is_floating_point]
     is_homogeneous = len(floating) == len(operation.edges) > 1
     return Held() if is_homogeneous else Held(remainder=True)
+
+
+@RULES.rule("scatterreduce indexreduce", keep=Keep.INPUTS, keep_tangent=Keep.INPUTS)
+def _reduced_groups(operation: Operation) -> Held:
+    if operation.argument("reduce") == "prod":
+        raise operation.unsupported("a product of functions of x")
+    return Held(remainder=True)
 
 
 # ---- assignment to part of a tensor ----

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .operation import Gradients, Held, Operation
 from .piecewise import affine
 from .recorder import Keep
-from .rule import RuleBook, bias_part, send
+from .rule import RuleBook, bias_part, constant_part, send
 
 RULES = RuleBook()
 
@@ -48,7 +49,7 @@ def _pull_product(
     return tuple(part(i, gradient) for i, gradient in enumerate(incoming))
 
 
-@RULES.rule("mul mm bmm mv dot", keep_tangent=Keep.INPUTS)
+@RULES.rule("mul mm bmm mv dot linalgcross", keep_tangent=Keep.INPUTS)
 def _factors(operation: Operation) -> Held:
     return _product(operation, (0, 1))
 
@@ -65,9 +66,30 @@ def _divide(operation: Operation) -> Held:
     return _gated(operation, carrier=0)
 
 
-@RULES.rule("addcdiv", keep=Keep.CONSTANTS, keep_tangent=Keep.INPUTS)
-def _addcdiv(operation: Operation) -> Held:
-    raise operation.unsupported("", "Write it as an addition and a division")
+@RULES.rule("lerp addcdiv", keep=Keep.INPUTS, keep_tangent=Keep.INPUTS)
+def _third_is_gate(operation: Operation) -> Held:
+    """``a + w (b - a)`` with w held, and ``a + v b / c`` with c held."""
+    if 2 not in operation.edges:
+        return affine(operation)
+    if operation.tangent:
+        return Held(remainder=True)
+    if operation.edges == (2,):
+        if operation.name == "lerp":
+            return affine(operation)
+        raise operation.unsupported("its gate depends on x, and nothing that passes it does")
+    gate = operation.inputs[-1]
+    zeros = [torch.zeros_like(z) for z in operation.inputs[:-1]]
+    constants = constant_part(operation.label, operation.run([*zeros, gate])).constants
+    return Held(partial(_pull_all_but, blocked=2), constants, blocked=(2,))
+
+
+def _pull_all_but(
+    incoming: Gradients,
+    outgoing: Gradients,  # noqa: ARG001
+    *,
+    blocked: int,
+) -> Gradients:
+    return tuple(None if i == blocked else gradient for i, gradient in enumerate(incoming))
 
 
 def _gated(operation: Operation, *, carrier: int) -> Held:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from .recorder import operation_name
-from .table import GATE_RANK, PURE_GATE
+from .table import GATE_RANK, PURE_GATE, RULES
 
 PASSES_RANK = frozenset((
     *("view", "unsafeview", "reshapealias", "t", "transpose", "permute", "expand"),
@@ -48,10 +48,17 @@ def pure_gates(order: Sequence[Any], depends: set[Any]) -> set[Any]:
     gates: set[Any] = set()
     for node in order:
         active = [child for child, _ in node.next_functions if child in depends]
-        is_source = GATE_RANK.get(operation_name(node.name())) == PURE_GATE
-        if active and (is_source or gates.issuperset(active)):
+        if active and (_is_pure_gate(node) or gates.issuperset(active)):
             gates.add(node)
     return gates
+
+
+def _is_pure_gate(node: Any) -> bool:
+    """Whether a node's result can be nothing but a gate: no rule carries x through it."""
+    name = operation_name(node.name())
+    exponent = getattr(node, "_saved_exponent", None) if name == "pow" else None
+    is_quotient = isinstance(exponent, (int, float)) and exponent <= 0
+    return is_quotient or name not in RULES or GATE_RANK.get(name) == PURE_GATE
 
 
 def gate_rank(node: Any, depends: set[Any], gates: set[Any]) -> int:
