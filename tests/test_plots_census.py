@@ -36,6 +36,24 @@ def test_rounding_makes_no_regions():
     assert before == after
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_as_many_maps_are_as_many_regions(dtype):
+    why, rng = iris_explanation(), np.random.default_rng(0)
+    n = 4000
+    code = rng.integers(1500, size=n)
+    maps = rng.normal(size=(1500, 2, 30))
+    noise = 1 + 2 * np.finfo(dtype).eps * rng.normal(size=(n, 2, 30))
+    rows = with_fields(
+        why,
+        weight=(maps[code] * noise).astype(dtype),
+        intercept=np.zeros((n, 2), dtype),
+        X=rng.normal(size=(n, 30)).astype(dtype),
+        Y=rng.normal(size=(n, 2)).astype(dtype),
+    )
+    drawn = plots.region_census(rows, radii=np.ones(n))[1].patches[0].get_data().values
+    assert drawn.tolist() == sorted(np.unique(code, return_counts=True)[1], reverse=True)
+
+
 def test_a_single_map_is_one_region():
     why = iris_explanation()
     flat = with_fields(

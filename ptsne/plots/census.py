@@ -6,6 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
 from ptsne.affinities import nearest_neighbors
 from ptsne.explanation import Explanation
@@ -13,8 +16,6 @@ from ptsne.plots.palette import AMOUNT, BLUE, COLUMN, GRAY, INK, SMALL, paper_pa
 from ptsne.plots.places import draw_places, map_height, require_plane
 
 Array = NDArray[np.float64]
-
-_SAME = 1e-9  # maps whose numbers differ relatively by less are one
 
 
 def region_census(
@@ -86,16 +87,35 @@ def region_census(
 
 def _regions(why: Explanation) -> NDArray[np.int64]:
     """Rows (R,) of each region, the fullest first."""
-    # Maps are compared by one random combination of their numbers: rounding in the last digits,
-    # which depends on how rows were grouped, must not make regions.
-    maps = np.concatenate([why.weight.reshape(len(why.Y), -1), why.intercept], 1).astype(np.float64)
-    scale = np.abs(maps).max(0)
-    maps = maps / np.where(scale > 0, scale, 1)
-    mixed = np.sort(maps @ np.random.default_rng(0).normal(size=maps.shape[1]))
-    tolerance = _SAME if why.weight.dtype == np.float64 else 1e-4
-    starts = np.flatnonzero(np.diff(mixed, prepend=-np.inf) > tolerance * np.sqrt(maps.shape[1]))
-    sizes = np.diff(np.append(starts, len(mixed)))
-    return np.asarray(np.sort(sizes)[::-1])
+    mixed, rounding = _fingerprints(why)
+    # Rounding in the last digits, which depends on how rows were grouped, must not make regions:
+    # rows are put into wide cells, and cells whose rows are closer than rounding are joined.
+    cells = np.rint(mixed / (16 * rounding))
+    _, first, cell = np.unique(cells, axis=0, return_index=True, return_inverse=True)
+    pairs = KDTree(mixed[first]).query_pairs(4 * rounding, p=np.inf, output_type="ndarray")
+    ones = np.ones(len(pairs), dtype=bool)
+    graph = csr_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(len(first), len(first)))
+    _, region = connected_components(graph, directed=False)
+    return np.sort(np.bincount(region[cell.ravel()]))[::-1]
+
+
+def _fingerprints(why: Explanation) -> tuple[Array, float]:
+    """Four random combinations of each row's W and b (N, 4), and how far rounding moves them."""
+    maps = np.concatenate(
+        [
+            _unit_size((why.weight * why.X.std(0)).reshape(len(why.Y), -1)),
+            _unit_size(np.asarray(why.intercept)),
+        ],
+        axis=1,
+    )
+    mixing = np.random.default_rng(0).normal(size=(maps.shape[1], 4))
+    digits = 1e-9 if why.weight.dtype == np.float64 else 1e-5
+    return maps @ mixing, digits * float(np.sqrt(maps.shape[1]))
+
+
+def _unit_size(values: Array) -> Array:
+    """Values with 1 as the largest."""
+    return np.asarray(values, np.float64) / (np.abs(values).max(initial=0) or 1.0)
 
 
 def _relative_change(why: Explanation, n_neighbors: int) -> Array:

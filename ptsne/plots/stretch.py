@@ -7,7 +7,7 @@ from matplotlib.colors import Normalize
 from numpy.typing import NDArray
 
 from ptsne.explanation import Explanation
-from ptsne.plots.cells import honeycomb
+from ptsne.plots.cells import Cells, honeycomb
 from ptsne.plots.palette import COLUMN, DEPARTURE, INK, paper_axes
 from ptsne.plots.places import draw_places, map_height, require_plane
 
@@ -65,7 +65,9 @@ def local_stretch(
     """
     require_plane(why.Y)
     ax = paper_axes(map_height(why.Y, COLUMN) + 0.65) if ax is None else ax
-    factor = _log_stretch(np.asarray(why.weight, np.float64))
+    weight = np.asarray(why.weight, np.float64)
+    gram = weight @ weight.transpose(0, 2, 1)  # (N, 2, 2); its eigenvalues are squared stretches
+    factor = _log_stretch(gram)
     limit = max(1.0, float(np.quantile(np.abs(factor), 0.95)))
     label = (
         "largest stretch by W, relative to the median row\n"
@@ -76,13 +78,14 @@ def local_stretch(
     ticks = np.arange(np.ceil(-limit), np.floor(limit) + 1)
     ticks = ticks[:: max(1, len(ticks) // 7)]
     bar.set_ticks(ticks, labels=[_factor(tick) for tick in ticks])
-    ax.add_collection(_ellipses(ax, why, n_across, min_rows))
+    cells = honeycomb(np.asarray(why.Y, np.float64), n_across)
+    ax.add_collection(_ellipses(ax, gram, cells, min_rows))
     return ax
 
 
-def _log_stretch(weight: Array) -> Array:
+def _log_stretch(gram: Array) -> Array:
     """Binary logarithm (N,) of the first singular value over its median."""
-    first = np.linalg.svd(weight, compute_uv=False)[:, 0]
+    first = np.sqrt(np.clip(np.linalg.eigvalsh(gram)[:, -1], 0, None))
     middle = float(np.median(first[first > 0])) if (first > 0).any() else 1.0
     factor: Array = np.log2(np.maximum(first / middle, 2.0**-20))
     return factor
@@ -93,12 +96,10 @@ def _factor(power: float) -> str:
     return f"\u00d7{2 ** int(power)}" if power >= 0 else f"\u00d71/{2 ** int(-power)}"
 
 
-def _ellipses(ax: Axes, why: Explanation, n_across: int, min_rows: int) -> EllipseCollection:
+def _ellipses(ax: Axes, gram: Array, cells: Cells, min_rows: int) -> EllipseCollection:
     """Mean of W W' over each cell, every row with equal weight, as ellipses of equal length."""
-    cells = honeycomb(np.asarray(why.Y, np.float64), n_across)
-    shape = np.einsum("nkd,nld->nkl", why.weight, why.weight)
-    size = np.trace(shape, axis1=1, axis2=2)[:, None, None]
-    shape = cells.mean(np.divide(shape, size, out=np.zeros_like(shape), where=size > 0))
+    size = np.trace(gram, axis1=1, axis2=2)[:, None, None]
+    shape = cells.mean(np.divide(gram, size, out=np.zeros_like(gram), where=size > 0))
     kept = cells.size >= min_rows
     values, vectors = np.linalg.eigh(shape[kept])
     long, short = np.sqrt(np.clip(values[:, ::-1], 0, None)).T
