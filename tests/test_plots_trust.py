@@ -1,5 +1,7 @@
 """Colours are percentiles, rings are what lies beyond."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -19,6 +21,17 @@ def test_colours_are_percentiles_and_rings_are_beyond_the_limit():
     assert ax.get_title() == f"{(percentile > 90).sum()} of 150 rows beyond percentile 90"
     assert dots.norm.vmin == 0
     assert dots.norm.vmax == 100
+
+
+def test_percentiles_come_from_the_explanation():
+    why = iris_explanation()
+    percentile = np.linspace(100, 0, 150)
+
+    class Trusted(type(why)):
+        trust = SimpleNamespace(percentile=percentile)
+
+    dots = plots.trust(Trusted(**{n: getattr(why, n) for n in why.__dataclass_fields__}))
+    assert_allclose(dots.collections[0].get_array(), percentile[::-1])
 
 
 @pytest.mark.parametrize(
