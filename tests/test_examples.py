@@ -38,7 +38,8 @@ def test_every_example_is_tested():
 
 def test_iris(tmp_path):
     sentence = learned("plot_iris.py", tmp_path)
-    assert sentence.startswith("petal")
+    assert sentence.startswith("setosa sits apart from versicolor because of petal length")
+    assert percentages(sentence)[0] > 50
     assert sentence.endswith("See iris.png.")
 
 
@@ -81,6 +82,26 @@ def test_mnist(tmp_path):
     except FileNotFoundError:
         pytest.skip("the MNIST files are not on this machine")
     sentence = learned("plot_mnist.py", tmp_path)
-    accuracy, recall = percentages(sentence)
+    accuracy, recall, part = percentages(sentence)
     assert accuracy > 90
     assert recall > 30
+    assert part > 100 / 3
+
+
+def test_wine(tmp_path):
+    sentence = learned("plot_wine.py", tmp_path)
+    assert "the first by much proline" in sentence
+    assert min(percentages(sentence)) > 100 / 13  # more than an equal share
+    assert sentence.endswith("See wine.png.")
+
+
+@pytest.mark.slow
+def test_cells(tmp_path):
+    try:
+        datasets.load("pbmc4k-counts")
+    except FileNotFoundError:
+        pytest.skip("the cells are not on this machine")
+    sentence = learned("plot_pbmc.py", tmp_path)
+    common = int(re.search(r"(\d+) are also", sentence).group(1))
+    assert common >= 5
+    assert sentence.endswith("See pbmc.png.")
