@@ -18,6 +18,7 @@ predictions from raw pixels, split elsewhere.
 
 import argparse
 import json
+import os
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -212,7 +213,7 @@ def imagenet_study(model, folder, rows, device):
     generator = torch.Generator().manual_seed(0)
     chosen = torch.randperm(len(data), generator=generator)[:rows]
     loader = torch.utils.data.DataLoader(
-        torch.utils.data.Subset(data, chosen.tolist()), batch_size=32, num_workers=4
+        torch.utils.data.Subset(data, chosen.tolist()), batch_size=32, num_workers=os.cpu_count()
     )
     rates = label_flip_rate(network, loader, progress=True)
     yield {"dataset": "imagenet", "model": model, "input": INPUTS["standard"], **asdict(rates)}

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -16,6 +17,7 @@ from ptsne import datasets
 from ptsne.classifiers import LeNet5, LeNet300100, resnet20
 from ptsne.decomposition import label_flip_rate, split_prediction
 from ptsne.linearize import UnsupportedOperation, linearize
+from public_networks import torchvision
 from test_examples import ROOT, learned, percentages
 
 
@@ -292,6 +294,21 @@ def test_study_of_the_example(example, few_pictures, monkeypatch, capsys):
     standard, inside = rows[1:]
     assert standard["accuracy"] == inside["accuracy"]  # one network
     assert all(row["n"] == 20 for row in rows)
+
+
+def test_imagenet_folder_goes_through_a_network_of_torchvision(example, tmp_path, monkeypatch):
+    get_model = torchvision()
+    rng = np.random.default_rng(0)
+    for kind in ("cat", "dog"):
+        (tmp_path / kind).mkdir()
+        for i in range(3):
+            picture = Image.fromarray(rng.integers(0, 256, (80, 60, 3), dtype=np.uint8))
+            picture.save(tmp_path / kind / f"{i}.png")
+    untrained = get_model("resnet18", weights=None)  # the trained weights are a download
+    monkeypatch.setattr("torchvision.models.get_model", lambda name, weights: untrained)
+    (row,) = example.imagenet_study("resnet18", tmp_path, rows=4, device="cpu")
+    assert row["n"] == 4
+    assert 0 <= row["flip_rate_wx"] <= 1
 
 
 def test_augmentation_moves_and_flips(example):
