@@ -18,7 +18,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from ptsne import affinities, persistence
-from ptsne.explanation import Baseline, Explanation, explain_map
+from ptsne.explanation import (
+    Baseline,
+    Calibration,
+    Explanation,
+    Source,
+    calibrate,
+    explain_rows,
+)
 from ptsne.losses import Edges
 from ptsne.metrics import trustworthiness
 from ptsne.networks import MapNetwork, apply_by_rows, fit_standardize, standardized_float32
@@ -299,16 +306,15 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             W, b, contributions, landmarks, ... for each row.
         """
         rows = self._validated(X)
-        return explain_map(
+        source = Source(
             self._network(rows.dtype),
-            rows,
-            baseline=baseline,
-            method=method,
-            mean=self._mean,
-            landmark_indices=self.landmark_indices_,
-            landmark_rows=self._landmark_rows,
-            feature_names=getattr(self, "feature_names_in_", None),
+            method,
+            self.landmark_indices_,
+            self._landmark_rows,
+            self._calibration(),
         )
+        names = getattr(self, "feature_names_in_", None)
+        return explain_rows(source, rows, baseline=baseline, mean=self._mean, feature_names=names)
 
     def reconstruct(self, X: Any) -> NDArray[Any]:
         """Rows as the autoencoder sees them: ``decoder(encoder(x))``.
@@ -475,6 +481,14 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self._inverse = None
         self._n_features_out = self.n_components
         self.embedding_ = self._place(rows)
+        calibration = calibrate(self._network(rows.dtype), rows)
+        self._trust_quantiles, self._trust_readout = calibration
+
+    def _calibration(self) -> Calibration | None:
+        """What trust compares with; None in a file from before it was measured."""
+        if getattr(self, "_trust_quantiles", None) is None:
+            return None
+        return Calibration(self._trust_quantiles, self._trust_readout)
 
     def _validated(self, X: Any) -> NDArray[Any]:
         check_is_fitted(self)

@@ -33,6 +33,8 @@ from ptsne.networks import (
 FORMAT = 1
 LIBRARIES = ("ptsne", "torch", "numpy", "scikit-learn")
 ARRAYS = ("embedding_", "landmark_indices_", "_landmark_rows", "_mean")
+OPTIONAL_ARRAYS = ("_trust_quantiles", "_trust_readout")
+"""Arrays that files of this format lack if they were written before there was such an array."""
 NUMBERS = (
     "kl_divergence_",
     "n_iter_",
@@ -89,7 +91,8 @@ def save(model: Model, path: str | os.PathLike[str]) -> None:
     Where the file cannot be written, OSError is raised and a file that was there stays as it was.
     """
     tensors = {f"network.{name}": value for name, value in model.network_.state_dict().items()}
-    for name in ARRAYS:
+    is_there = [name for name in OPTIONAL_ARRAYS if getattr(model, name, None) is not None]
+    for name in (*ARRAYS, *is_there):
         tensors[name] = torch.from_numpy(np.array(getattr(model, name)))
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     names = getattr(model, "feature_names_in_", None)
@@ -221,7 +224,8 @@ def load(
             parameters[name] = tuple(value)
     model = cls(**parameters)
     state = {k[len("network.") :]: v for k, v in tensors.items() if k.startswith("network.")}
-    fitted = {name: tensors[name].numpy() for name in ARRAYS} | header["fitted"]
+    arrays = (*ARRAYS, *(name for name in OPTIONAL_ARRAYS if name in tensors))
+    fitted = {name: tensors[name].numpy() for name in arrays} | header["fitted"]
     fitted["network_"] = build_network(state, encoder=encoder, projection=projection)
     if header["feature_names"] is not None:
         fitted["feature_names_in_"] = np.array(header["feature_names"], dtype=object)

@@ -10,7 +10,7 @@ from sklearn.datasets import load_iris, load_wine
 from torch import nn
 
 from ptsne import ParametricTSNE
-from ptsne.explanation import explain_map
+from ptsne.explanation import Source, explain_rows
 from ptsne.explanation.paired import chord_of_length, chord_of_positive_part, paired_maps
 from ptsne.explanation.paths import attribute_ways
 from ptsne.linearize import CompletenessError, UnsupportedOperation
@@ -55,11 +55,11 @@ def map_(request):
     return request.getfixturevalue(request.param)
 
 
-def explained(network, X, **options):
+def explained(network, X):
     """Explanation by a network of one's own."""
-    given = {"baseline": "mean", "method": "secant", "mean": X.mean(0), **options}
-    rows = {"landmark_indices": np.zeros(0, int), "landmark_rows": np.zeros((0, X.shape[1]))}
-    return explain_map(network.eval(), X, **given, **rows)
+    no_landmarks = np.zeros(0, int), np.zeros((0, X.shape[1]))
+    source = Source(network.eval(), "secant", *no_landmarks, None)
+    return explain_rows(source, X, baseline="mean", mean=X.mean(0))
 
 
 def turned(network, matrix, shift=0.0):

@@ -67,8 +67,12 @@ def test_own_modules_are_passed_when_loading(tmp_path):
 def test_file_holds_no_pickle_and_little_data(path):
     data = path.read_bytes()
     assert len(data) < 100_000
-    with pytest.raises(pickle.UnpicklingError):
-        pickle.loads(data)
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    assert set(header.pop("__metadata__")) == {"ptsne"}
+    assert {part["dtype"] for part in header.values()} == {"F64", "I64"}
+    end = max(part["data_offsets"][1] for part in header.values())
+    assert 8 + length + end == len(data)  # numbers, and nothing behind them
 
 
 def damaged(path, kind):

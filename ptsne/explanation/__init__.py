@@ -1,17 +1,20 @@
 """What a map says about its points: local maps, contributions, contrasts, landmarks."""
 
 from ptsne.explanation.baselines import Baseline
-from ptsne.explanation.explaining import explain_map, explain_rows
+from ptsne.explanation.explaining import explain_rows
 from ptsne.explanation.explanation import Explanation
 from ptsne.explanation.source import AffineMap, Array, Landmarks, Source
+from ptsne.explanation.trust import Calibration, Trust, calibrate
 
 __all__ = [
     "AffineMap",
     "Array",
     "Baseline",
+    "Calibration",
     "Explanation",
     "Landmarks",
     "Source",
-    "explain_map",
+    "Trust",
+    "calibrate",
     "explain_rows",
 ]

@@ -20,7 +20,9 @@ from ptsne.explanation.contrasts import (
     share_table,
 )
 from ptsne.explanation.exchange import to_frame, to_shap
+from ptsne.explanation.neighborhoods import relative_variance, row_fidelity
 from ptsne.explanation.source import AffineMap, Array, Landmarks, Source
+from ptsne.explanation.trust import Trust
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,6 +153,71 @@ class Explanation:
     def landmarks(self) -> Landmarks:
         """Training rows that hold each point, and how heavily."""
         return self._source.landmarks(self.X)
+
+    @cached_property
+    def trust(self) -> Trust:
+        """How unlike the training rows each row is: see `Trust` for its numbers.
+
+        ``trust.distance``: from the row's code to the nearest landmark. ``trust.
+        reconstruction_error``: what its code does not hold. Each has its percentile among the
+        training rows, which are measured as if they were new; ``trust.percentile`` is the larger
+        one. At 99.9 a row is stranger than nearly all training rows: its place is an
+        extrapolation, however exact its W.
+
+        ValueError if the map was saved by a version that did not measure its training rows.
+        """
+        return self._source.trust(self.X)
+
+    def local_fidelity(self, n_neighbors: int = 5) -> NDArray[np.float64]:
+        r"""How well each row's W predicts where its nearest rows lie on the map.
+
+        .. math:: 1 - \operatorname{median}_j |W_i \Delta x_j - \Delta y_j|^2 \, / \,
+            \operatorname{median}_j |\Delta y_j|^2
+
+        over the ways :math:`\Delta` to the nearest neighbours j of row i among these rows: the
+        formula of `ptsne.metrics.local_fidelity`, row by row, with no pair left out. It stays the
+        same when the map is rotated, mirrored, shifted or scaled.
+
+        Parameters
+        ----------
+        n_neighbors : int, default=5
+            Nearest other rows of this explanation, by Euclidean distance in the columns' units.
+
+        Returns
+        -------
+        ndarray of shape (N,)
+            1: W predicts them exactly; 0: no better than predicting no way at all; below 0 worse.
+
+        Notes
+        -----
+        ValueError if there are not more than `n_neighbors` rows.
+        """
+        return row_fidelity(self.weight, self.X, self.Y, n_neighbors)
+
+    def weight_variance(self, n_neighbors: int = 5) -> NDArray[np.float64]:
+        r"""How much W differs between a row and its nearest rows.
+
+        .. math:: \frac{\tfrac1n \sum_j |W_j - \bar W|^2}{\tfrac1n \sum_j |W_j|^2}, \quad
+            \bar W = \tfrac1n \sum_j W_j
+
+        over a row and its nearest neighbours (Frobenius norms). It stays the same when the map is
+        rotated, mirrored, shifted or scaled.
+
+        Parameters
+        ----------
+        n_neighbors : int, default=5
+            Nearest other rows of this explanation, by Euclidean distance in the columns' units.
+
+        Returns
+        -------
+        ndarray of shape (N,)
+            0: all share one W; near 1: they have nothing in common.
+
+        Notes
+        -----
+        ValueError if there are not more than `n_neighbors` rows.
+        """
+        return relative_variance(self.weight, self.X, n_neighbors)
 
     def radius(self, p: float = 2) -> Array:
         """How far each local map holds: the largest p-ball around the row with the same W and b.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ptsne.explanation.paired import paired_maps
 from ptsne.explanation.paths import attribute_ways
+from ptsne.explanation.trust import Calibration, Trust, measure_trust
 from ptsne.linearize import linearize
 from ptsne.networks import AtlasProjection, MapNetwork, apply_by_rows
 from ptsne.regions import region_radius
@@ -57,12 +58,27 @@ class Landmarks(NamedTuple):
 
 @dataclass(frozen=True)
 class Source:
-    """What an explanation needs of the fitted map."""
+    """What an explanation needs of the fitted map.
+
+    Attributes
+    ----------
+    network : MapNetwork
+        In eval mode; its precision is that of the computation.
+    method : {"secant", "tangent"}
+        Which linear map.
+    landmark_indices : int ndarray of shape (m,)
+        Training row nearest to each landmark.
+    landmark_rows : ndarray of shape (m, D)
+        Those rows.
+    calibration : Calibration or None
+        What `trust` compares with; None where the training rows were not measured.
+    """
 
     network: MapNetwork
     method: str
     landmark_indices: NDArray[np.int64]
     landmark_rows: Array
+    calibration: Calibration | None
 
     def stage(self, network: nn.Module, X: Array) -> AffineMap:
         """Linear maps of one network at given inputs."""
@@ -114,6 +130,24 @@ class Source:
     def codes(self, X: Array) -> Array:
         """Latent codes z (N, L)."""
         return apply_by_rows(self.network.encoder, X)
+
+    def entering(self, X: Array) -> Array:
+        """Rows as they enter the map's own encoder, which its decoder reconstructs."""
+        if type(self) is not Source:  # other steps stand in front of the encoder
+            raise ValueError(
+                "trust is measured in the columns that the map was trained on; ask the map itself: "
+                "map_.explain(steps.transform(X)).trust"
+            )
+        return X
+
+    def trust(self, X: Array) -> Trust:
+        """How unlike the training rows each row is."""
+        if self.calibration is None:
+            raise ValueError(
+                "this map was saved before training rows were measured for comparison; fit it again"
+            )
+        rows = X.astype(np.float64)
+        return measure_trust(self.network, self.entering(rows), self.codes(rows), self.calibration)
 
     def n_active(self, X: Array) -> NDArray[np.int64]:
         """Landmarks that hold each row; 0 without an atlas."""
