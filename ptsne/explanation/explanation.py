@@ -1,12 +1,12 @@
 """What a map says about its points: exact local maps, contributions, landmarks."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
 from ptsne.explanation.baselines import Baseline, baseline_rows
@@ -18,6 +18,12 @@ from ptsne.explanation.contrasts import (
     load_table,
     row_of,
     share_table,
+)
+from ptsne.explanation.counterfactuals import (
+    Allowed,
+    Bounds,
+    Counterfactual,
+    find_counterfactual,
 )
 from ptsne.explanation.exchange import to_frame, to_shap
 from ptsne.explanation.neighborhoods import relative_variance, row_fidelity
@@ -457,6 +463,78 @@ class Explanation:
         values are those of Aumann and Shapley 1974, Values of non-atomic games.
         """
         return to_shap(self, method)
+
+    def counterfactual(  # noqa: PLR0913 - one option for each thing a user may hold fixed
+        self,
+        x: int | ArrayLike,
+        target: Any,
+        *,
+        labels: ArrayLike | Sequence[Hashable] | None = None,
+        max_features: int | None = None,
+        features: Sequence[str] | None = None,
+        norm: str = "l1",
+        bounds: Bounds | None = None,
+        scale: str | ArrayLike | None = "spread",
+        tolerance: float | None = None,
+        n_starts: int = 8,
+    ) -> Counterfactual:
+        """What would move it: the smallest change that puts a row somewhere else on the map.
+
+        The change is found by the exact maps of the regions on the way, and what is returned is
+        where the network itself puts the changed row. It is the smallest change found, from
+        several starts, not proven to be the smallest of all.
+
+        Parameters
+        ----------
+        x : int or array-like of shape (D,)
+            The row: its number in this explanation, or its values.
+        target : array-like of shape (K,), int or label
+            A place; the number of a row, to move beside it; or, with `labels`, one of them.
+        labels : array-like of shape (N,), optional
+            Labels of the explained rows. A place is among the rows of a label when its five
+            nearest rows on the map are all of that label, and no farther than its rows are from
+            each other (the fifth neighbour of 95 % of them).
+        max_features : int, optional
+            How many features may change.
+        features : sequence of str, optional
+            Which features may change; all by default.
+        norm : {"l1", "l2"}, default="l1"
+            What is made small; "l1" changes few features, "l2" changes many of them a little.
+        bounds : (low, high) or dict of name to (low, high), optional
+            Values that a changed feature may have: numbers, or arrays of shape (D,); may be
+            infinite. By default the range of the known rows: the explained ones and those of the
+            landmarks. The row's own value is always allowed.
+        scale : "spread", None or array-like of shape (D,), default="spread"
+            What counts as one unit of each column, so that centimetres and counts compare: its
+            standard deviation over the known rows (1 where a column is constant), the columns'
+            own units, or given numbers.
+        tolerance : float, optional
+            How near is there, in map units. By default the median distance of explained rows from
+            their fifth neighbour on the map; for a label as said there.
+        n_starts : int, default=8
+            Known rows in the target that the search starts from, the nearest ones first.
+
+        Returns
+        -------
+        Counterfactual
+            Row, change, changed features, place, ... If the target was not reached, the nearest
+            one found, and a UserWarning says what to relax.
+
+        References
+        ----------
+        Wachter, Mittelstadt and Russell 2017, Counterfactual explanations without opening the
+        black box.
+        """
+        allowed = Allowed(max_features, features, norm, bounds, scale)
+        return find_counterfactual(
+            self,
+            x,
+            target,
+            labels=labels,
+            allowed=allowed,
+            tolerance=tolerance,
+            n_starts=n_starts,
+        )
 
     def to_frame(self, library: str = "auto") -> Any:
         """Tidy table: one line per row and feature.

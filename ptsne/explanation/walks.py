@@ -34,6 +34,7 @@ MAX_CUTS = 100
 _DEPTH = 0.02  # of the target's size: cuts are made so far inside, so that a wanted change arrives
 _GAP = 1e-3  # of the norm: what a change may be longer than the smallest under all cuts
 _GAIN = 0.01  # of the norm: for less, a walk is not taken again
+_CRUMB = 0.03  # of the largest change: less is not worth naming a feature for
 _PULL = 0.5  # of the way to where it left the target: how far the row inside follows
 _POINTS = 256  # asked on a way at once
 _REFINEMENTS = 3
@@ -127,7 +128,7 @@ def search(quest: Quest, known: Array, n_starts: int) -> Array:
         _take_in(quest, trail, np.stack([*trail.short, *_partial(quest, known, n_starts)]))
     while trail.best is not None and trail.add(_again(quest, trail.best, trail.norm)):
         pass
-    return trail.nearest() if trail.best is None else trail.best
+    return trail.nearest() if trail.best is None else _tidy(quest, trail.best)
 
 
 class _Trail:
@@ -137,12 +138,14 @@ class _Trail:
     ----------
     quest : Quest
         The question.
+    longest : float
+        Norm that is not worth noting.
     """
 
-    def __init__(self, quest: Quest) -> None:
+    def __init__(self, quest: Quest, longest: float = np.inf) -> None:
         self._quest = quest
         self.best: Array | None = None
-        self.norm = np.inf
+        self.norm = longest
         self.short: list[Array] = [0 * quest.origin]
 
     def add(self, change: Array | None) -> bool:
@@ -166,6 +169,16 @@ def _again(quest: Quest, change: Array, longest: float) -> Array | None:
     """Walk once more from where a walk ended, with new cuts, which are made near there."""
     climbed = _climb(quest, change[None])[0]
     return _walk(quest, climbed, longest) if quest.margins(climbed[None])[0] > 0 else None
+
+
+def _tidy(quest: Quest, change: Array) -> Array:
+    """Pull features that hardly change all the way back, where the others can make up for them."""
+    is_crumb = np.abs(change) < _CRUMB * np.abs(change).max()
+    if quest.limits.norm != "l1" or not (is_crumb & (change != 0)).any():
+        return change
+    trail = _Trail(quest, (1 + _CRUMB) * float(quest.limits.length(change)))
+    _take_in(quest, trail, np.where(is_crumb, 0, change)[None])
+    return change if trail.best is None else trail.best
 
 
 def _inside(quest: Quest, known: Array, n_starts: int) -> Array:
