@@ -11,10 +11,12 @@ from sklearn.base import clone
 from sklearn.compose import ColumnTransformer, make_column_selector, make_column_transformer
 from sklearn.datasets import load_wine
 from sklearn.decomposition import PCA, FastICA, IncrementalPCA, TruncatedSVD
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.exceptions import NotFittedError
 from sklearn.feature_selection import SelectKBest, VarianceThreshold
 from sklearn.impute import KNNImputer, SimpleImputer
 from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import NeighborhoodComponentsAnalysis
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import (
     FunctionTransformer,
@@ -25,7 +27,7 @@ from sklearn.preprocessing import (
     RobustScaler,
     StandardScaler,
 )
-from sklearn.random_projection import GaussianRandomProjection
+from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 
 import ptsne
 from ptsne.pipelines.explaining import _split, fold_steps
@@ -60,6 +62,10 @@ STEPS = {
     "ica": FastICA(3, random_state=0, max_iter=2000, tol=1e-2),
     "svd": TruncatedSVD(4, random_state=0),
     "random": GaussianRandomProjection(6, random_state=0),
+    "sparse random": SparseRandomProjection(6, dense_output=True, random_state=0),
+    "neighborhood": NeighborhoodComponentsAnalysis(3, max_iter=5, random_state=0),
+    "discriminant": LinearDiscriminantAnalysis(),
+    "discriminant eigen": LinearDiscriminantAnalysis(solver="eigen", n_components=1),
     "best": SelectKBest(k=6),
     "variance": VarianceThreshold(0.5),
     "imputer": SimpleImputer(),
@@ -138,7 +144,10 @@ def test_every_step_folds(name, wine, y):
     np.testing.assert_allclose(why.weight[is_inside], expected, atol=1e-5 * scale)
 
 
-ELEMENTS = st.sampled_from(sorted(STEPS.keys() - {"columns", "best", "ica", "nothing", "word"}))
+NEED_LABELS = {"best", "neighborhood", "discriminant", "discriminant eigen"}
+ELEMENTS = st.sampled_from(
+    sorted(STEPS.keys() - NEED_LABELS - {"columns", "ica", "nothing", "word"})
+)
 
 
 @pytest.mark.filterwarnings("ignore:The number of components is higher")
@@ -452,6 +461,28 @@ def test_another_baseline_is_in_the_users_columns(scaled, y):
     own = why.with_baseline("cluster", y)
     np.testing.assert_allclose(own.baseline[0], why.X[y == 0].mean(0))
     np.testing.assert_allclose(own.contributions.sum(2) + own.offset, why.Y, atol=1e-9)
+
+
+def test_trust_is_that_of_the_map_itself(pipeline, wine):
+    strange = wine.iloc[:5] * 3
+    for rows in (wine, strange):
+        why, inside = (
+            ptsne.explain(pipeline, rows),
+            pipeline[-1].explain(pipeline[:-1].transform(rows)),
+        )
+        for number, expected in zip(why.trust, inside.trust, strict=True):
+            np.testing.assert_allclose(number, expected, rtol=1e-6, atol=1e-9)
+    assert (ptsne.explain(pipeline, strange).trust.percentile > 99).all()
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_a_counterfactual_is_a_row_for_the_pipeline(pipeline, wine, y, norm):
+    why = ptsne.explain(pipeline, wine)
+    found = why.counterfactual(0, 2, labels=y, norm=norm)
+    assert found.reached
+    assert set(found.features) <= set(wine.columns)
+    moved = pd.DataFrame([found.row], columns=wine.columns)
+    np.testing.assert_allclose(pipeline.transform(moved)[0], found.place, atol=1e-9)
 
 
 def test_radius_is_in_the_users_units(wine):
