@@ -88,6 +88,13 @@ def test_mnist(tmp_path):
     assert part > 100 / 3
 
 
+def test_counterfactual(tmp_path):
+    sentence = learned("plot_counterfactual.py", tmp_path)
+    assert re.match(r"With \d\.\d cm longer petals this versicolor would lie among", sentence)
+    assert "17 of 17 versicolors" in sentence
+    assert sentence.endswith("See counterfactual.png.")
+
+
 def test_wine(tmp_path):
     sentence = learned("plot_wine.py", tmp_path)
     assert "the first by much proline" in sentence
