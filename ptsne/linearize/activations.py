@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from . import gains
+from .calls import Keep
 from .operation import Gradients, Held, Operation, Pull
-from .recorder import Keep
 from .rule import RuleBook, constant_part, send
 
 RULES = RuleBook()

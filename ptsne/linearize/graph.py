@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from .calls import Keep, Role, operation_name, where
 from .collector import Collector, Mode, Site, digits
 from .errors import CompletenessError, LinearizationError
+from .escape import EscapeGuard
 from .hooks import Remainder, finite, on_backward
 from .kernels import NativeKernels, WrittenOutLstm
 from .modules import (
@@ -26,7 +28,7 @@ from .modules import (
     watch,
 )
 from .operation import Held, Operation
-from .recorder import EscapeGuard, Keep, Recorder, Role, operation_name, where
+from .recorder import Recorder
 from .table import hold, needs
 from .walk import depends_on, gate_rank, pure_gates, upstream_first
 

@@ -33,8 +33,8 @@ class OneDnnSwitch:
         """Want it off."""
         with self._lock:
             if self._n_inside == 0:
-                self._before = torch.backends.mkldnn.enabled
-                torch.backends.mkldnn.enabled = False
+                self._before = torch._C._get_mkldnn_enabled()
+                torch._C._set_mkldnn_enabled(False)
             self._n_inside += 1
 
     def leave(self) -> None:
@@ -42,7 +42,7 @@ class OneDnnSwitch:
         with self._lock:
             self._n_inside -= 1
             if self._n_inside == 0:
-                torch.backends.mkldnn.enabled = self._before
+                torch._C._set_mkldnn_enabled(self._before)
 
 
 _SWITCH = OneDnnSwitch()

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from .activations import times
+from .calls import Keep
 from .operation import Gradients, Held, Operation
-from .recorder import Keep
 from .rule import RuleBook, bias_part, per_channel, send
 
 RULES = RuleBook()

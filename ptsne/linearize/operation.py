@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .calls import Call, Leaf, Role, where
 from .errors import UnsupportedOperation
-from .recorder import Call, Leaf, Role, where
 
 Gradients = tuple[Tensor | None, ...]
 Pull = Callable[[Gradients, Gradients], Gradients]

@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from .calls import Keep, operation_name
 from .operation import Held, Operation
-from .recorder import Keep, operation_name
 from .rule import Rule, RuleBook, constant_part
 
 RULES = RuleBook()

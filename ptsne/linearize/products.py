@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .calls import Keep
 from .operation import Gradients, Held, Operation
 from .piecewise import affine
-from .recorder import Keep
 from .rule import RuleBook, bias_part, constant_part, send
 
 RULES = RuleBook()

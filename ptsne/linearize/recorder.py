@@ -6,110 +6,17 @@ values were computed from x outside autograd. A dispatch mode sees all of these.
 """
 
 import math
-import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import _get_sequence_nr  # type: ignore[attr-defined]
 from torch.multiprocessing.reductions import StorageWeakRef
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .calls import Call, Keep, Leaf, Role, bind, call_name, geometry, where
 from .errors import UnsupportedOperation
-
-
-class Role(Enum):
-    """Where a tensor that enters a call comes from."""
-
-    ACTIVE = "computed from x, known to autograd"
-    CONSTANT = "parameter, buffer, number, or branch taken"
-    SEVERED = "computed from x outside autograd: .detach() or no_grad"
-
-
-class Keep(Enum):
-    """What a rule needs of a call, beside its name."""
-
-    NOTHING = 0
-    CONSTANTS = 1
-    INPUTS = 2
-
-
-@dataclass(eq=False, slots=True)
-class Leaf:
-    """One tensor that entered a call; `value` is None where no rule asks for it."""
-
-    role: Role
-    shape: torch.Size
-    dtype: torch.dtype
-    device: torch.device
-    value: Tensor | None
-
-    def zero(self) -> Tensor:
-        """Zeros of this shape."""
-        return torch.zeros(self.shape, dtype=self.dtype, device=self.device)
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """Where a view lies in the tensor that it is a part of."""
-
-    size: torch.Size
-    stride: tuple[int, ...]
-    offset: int
-    base_size: torch.Size
-    base_stride: tuple[int, ...]
-
-
-@dataclass(eq=False, slots=True)
-class Call:
-    """One ATen call: which function, with what, in which module."""
-
-    function: Any  # torch._ops.OpOverload
-    arguments: dict[str, Any]
-    path: str
-    order: int
-    view: View | None = None
-
-    def leaves(self, without: Container[str] = ()) -> Iterator[Leaf]:
-        """Tensor arguments in the order of the function's schema."""
-        yield from _leaves(a for name, a in self.arguments.items() if name not in without)
-
-    def run(self, value: Callable[[Leaf], Tensor]) -> Any:
-        """Call the function again with each tensor argument replaced by ``value(leaf)``."""
-        return _call(self.function, {k: _replace(a, value) for k, a in self.arguments.items()})
-
-    def embed(self, part: Tensor) -> Tensor:
-        """Zeros of the whole tensor with `part` at the view that was written."""
-        view = cast(View, self.view)
-        whole = part.new_empty(()).new_empty_strided(view.base_size, view.base_stride).zero_()
-        whole.as_strided(view.size, view.stride, view.offset).copy_(part)
-        return whole
-
-
-def operation_name(name: str) -> str:
-    """Spell an operation the same for ATen, autograd and users.
-
-    Parameters
-    ----------
-    name : str
-        ``"GeluBackward0"``, ``"aten::gelu_"``, ``"gelu"``, ...
-
-    Returns
-    -------
-    str
-        ``"gelu"``: lower case, no underscores, no namespace, no ``Backward`` and its number.
-
-    Examples
-    --------
-    >>> operation_name("MaxPool2DWithIndicesBackward0"), operation_name("aten::elu_")
-    ('maxpool2dwithindices', 'elu')
-    """
-    stem = name.rsplit("::", 1)[-1]
-    return re.sub(r"Backwards?\d*$", "", stem).replace("_", "").lower()
 
 
 class BudgetExceeded(Exception):
@@ -213,7 +120,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._calls.pop(number, None)
         if number not in self._calls:
             self._n_filed += 1
-            view = _geometry(args[0]) if in_place and args[0]._is_view() else None
+            view = geometry(args[0]) if in_place and args[0]._is_view() else None
             keep = Keep.CONSTANTS if view and keep is Keep.NOTHING else keep
             self._calls[number] = self._describe(func, args, kwargs, keep, in_place)
             self._calls[number].view = view
@@ -228,7 +135,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Call:
         if keep is Keep.NOTHING:
             return Call(func, {}, self.path, self._n_filed)
-        named = _bind(func, args, kwargs)
+        named = bind(func, args, kwargs)
         arguments = {name: self._file_argument(value, keep) for name, value in named.items()}
         call = Call(func, arguments, self.path, self._n_filed)
         if in_place:
@@ -237,7 +144,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _policy(self, func: Any) -> tuple[Keep, bool]:
         if func not in self._policies:
-            keep = self._keep(_call_name(func))
+            keep = self._keep(call_name(func))
             self._policies[func] = keep, _writes_first(func)
         return self._policies[func]
 
@@ -314,36 +221,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             )
 
 
-class EscapeGuard(TorchFunctionMode):
-    """Refuses that numbers computed from x leave torch; no dispatch mode can see them go.
-
-    Parameters
-    ----------
-    recorder : Recorder
-        Knows what was computed from x.
-    """
-
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
-        self._recorder = recorder
-
-    def __torch_function__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        if func in _LEAVES_TORCH:
-            self._recorder.refuse_escape(args[0])
-        return func(*args, **(kwargs or {}))
-
-
-_LEAVES_TORCH = frozenset((
-    *(torch.Tensor.numpy, torch.Tensor.tolist, torch.Tensor.__array__),
-    *(torch.Tensor.__dlpack__, torch.Tensor.item),
-))
-
 _UNSAFE_SPLITS = frozenset((
     torch.ops.aten.unsafe_split.Tensor,
     torch.ops.aten.unsafe_split_with_sizes.default,
@@ -355,59 +232,14 @@ def _takes_shape_only(func: Any) -> bool:
     return bool(name.startswith("new_") or name.endswith("_like"))
 
 
-def where(path: str) -> str:
-    """How messages name a module."""
-    return f"module {path!r}" if path else "the model"
-
-
 def _matches(name: str, call: Call) -> bool:
-    return name == _call_name(call.function)
-
-
-def _call_name(func: Any) -> str:
-    return operation_name(func._schema.name).removesuffix("forward")  # log_sigmoid_forward
+    return name == call_name(call.function)
 
 
 def _writes_first(func: Any) -> bool:
     arguments = func._schema.arguments
     alias = arguments[0].alias_info if arguments else None
     return alias is not None and bool(alias.is_write)
-
-
-def _geometry(view: Tensor) -> View:
-    base = cast(Tensor, view._base)
-    offset = int(view.storage_offset() - base.storage_offset())
-    return View(view.size(), view.stride(), offset, base.size(), base.stride())
-
-
-def _bind(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    schema = func._schema.arguments
-    named = {a.name: a.default_value for a in schema if a.has_default_value()}
-    named.update(zip((a.name for a in schema), args, strict=False))
-    named.update(kwargs)
-    return {a.name: named[a.name] for a in schema if a.name in named}
-
-
-def _call(func: Any, arguments: dict[str, Any]) -> Any:
-    keyword_only = {a.name for a in func._schema.arguments if a.kwarg_only}
-    positional = [v for name, v in arguments.items() if name not in keyword_only]
-    return func(*positional, **{n: v for n, v in arguments.items() if n in keyword_only})
-
-
-def _replace(argument: Any, value: Callable[[Leaf], Tensor]) -> Any:
-    if isinstance(argument, Leaf):
-        return value(argument)
-    if isinstance(argument, list):
-        return [_replace(item, value) for item in argument]
-    return argument
-
-
-def _leaves(arguments: Iterable[Any]) -> Iterator[Leaf]:
-    for argument in arguments:
-        if isinstance(argument, Leaf):
-            yield argument
-        elif isinstance(argument, list):
-            yield from _leaves(argument)
 
 
 def _clone_first(call: Call) -> None:

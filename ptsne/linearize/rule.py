@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from .calls import Keep
 from .operation import Gradients, Held, Operation
-from .recorder import Keep
 
 Apply = Callable[[Operation], Held]
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from . import activations, normalisation, piecewise, products
+from .calls import Keep, operation_name
 from .operation import Held, Operation
-from .recorder import Keep, operation_name
 from .rule import Rule, RuleBook
 
 RULES = RuleBook({

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .recorder import operation_name
+from .calls import operation_name
 from .table import GATE_RANK, PURE_GATE, RULES
 
 PASSES_RANK = frozenset((

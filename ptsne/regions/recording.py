@@ -18,7 +18,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ptsne.linearize import UnsupportedOperation
-from ptsne.linearize.recorder import operation_name, where
+from ptsne.linearize.calls import operation_name, where
 
 from .margins import MARGINS
 

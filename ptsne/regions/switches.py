@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge
 
 from ptsne.linearize import Held, Operation
+from ptsne.linearize.calls import Keep, operation_name
 from ptsne.linearize.graph import HeldGraph, Plan
-from ptsne.linearize.recorder import Keep, operation_name
 from ptsne.linearize.table import RULES, needs
 from ptsne.linearize.walk import upstream_first
 

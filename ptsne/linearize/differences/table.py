@@ -2,9 +2,9 @@
 
 import torch
 
+from ptsne.linearize.calls import Call, Keep, Leaf, Role, operation_name
 from ptsne.linearize.operation import Held, Operation
 from ptsne.linearize.piecewise import as_autograd
-from ptsne.linearize.recorder import Call, Keep, Leaf, Role, operation_name
 from ptsne.linearize.table import RULES
 
 from . import choices, norms, products, scalars, softmax
