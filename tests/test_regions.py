@@ -352,7 +352,7 @@ def test_arguments_are_checked():
 
 # ---- the way through the regions ----
 
-JUMPS = ("hardshrink", "threshold", "where", "gate_by_mask", "round", "ragged", "max_unpool2d")
+JUMPS = ("hardshrink", "threshold", "where", "gate_by_mask", "round", "ragged", "max_unpool")
 CONTINUOUS = [case for case in SWITCHING if not case.name.startswith(JUMPS)]
 
 
