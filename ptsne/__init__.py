@@ -46,6 +46,7 @@ __all__ = [
     "paired_linearization",
     "plots",
     "region_radius",
+    "report",
     "segment_regions",
     "split_prediction",
 ]
@@ -53,6 +54,6 @@ __all__ = [
 
 def __getattr__(name: str) -> ModuleType:
     """Import a submodule on first use: matplotlib is slow to import."""
-    if name in {"classifiers", "datasets", "plots"}:
+    if name in {"classifiers", "datasets", "plots", "report"}:
         return import_module(f"ptsne.{name}")
     raise AttributeError(f"module 'ptsne' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The command line: `ptsne demo | fit | transform | explain`."""
+"""The command line: `ptsne demo | fit | transform | explain | report | serve`."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ptsne import plots
-from ptsne.cli import demo
+from ptsne.cli import demo, report
 from ptsne.cli.tables import Table, TableError, read_table, write_csv
 from ptsne.estimator import ParametricTSNE
 
@@ -94,6 +94,14 @@ def _explain(options: argparse.Namespace) -> None:
     print(f"checked: |W x + b - y| is at most {residual:.0e} of its terms")
 
 
+def _report(options: argparse.Namespace) -> None:
+    report.write(*_load(options), options)
+
+
+def _serve(options: argparse.Namespace) -> None:
+    report.serve(*_load(options), options)
+
+
 def _new_map(options: argparse.Namespace) -> ParametricTSNE:
     perplexity = options.perplexity
     return ParametricTSNE(
@@ -111,7 +119,9 @@ def _load(options: argparse.Namespace) -> tuple[ParametricTSNE, Table]:
         raise TableError(f"{options.model}: there is no such model; ptsne fit writes one")
     map_ = ParametricTSNE.load(options.model)
     names = getattr(map_, "feature_names_in_", None)
-    table = read_table(options.table, columns=None if names is None else list(names))
+    label, ignore = report.special_columns(options)
+    columns = None if names is None else list(names)
+    table = read_table(options.table, label=label, ignore=ignore, columns=columns)
     if table.unused:
         print(f"not part of the model, left out: {', '.join(table.unused)}", file=sys.stderr)
     return map_, table
@@ -148,6 +158,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_fit(commands)
     _add_transform(commands)
     _add_explain(commands)
+    _add_report(commands)
+    _add_serve(commands)
     return parser
 
 
@@ -214,9 +226,33 @@ def _add_explain(commands: Any) -> None:
     )
 
 
+def _add_report(commands: Any) -> None:
+    text = "write one interactive page that shows a saved map and explains every row of a table"
+    example = "ptsne report flowers.model flowers.csv -o flowers.html --label species"
+    command = _add(commands, "report", _report, text, example)
+    _add_model_and_table(command)
+    report.add_options(command)
+    command.add_argument(
+        *("-o", "--output"), type=Path, required=True, metavar="HTML", help="page to write"
+    )
+
+
+def _add_serve(commands: Any) -> None:
+    text = "serve the same page live on this computer: the model places and explains new rows"
+    example = "ptsne serve flowers.model flowers.csv --label species"
+    command = _add(commands, "serve", _serve, text, example)
+    _add_model_and_table(command)
+    report.add_options(command)
+    command.add_argument("--port", type=int, default=8000, help="port (default: 8000)")
+
+
 def _add_model_and_tables(command: argparse.ArgumentParser) -> None:
-    command.add_argument("model", type=Path, help="what ptsne fit wrote")
-    command.add_argument("table", type=Path, help=f"{TABLE_HELP}, with the columns of the model")
+    _add_model_and_table(command)
     command.add_argument(
         "-o", "--output", type=Path, required=True, metavar="CSV", help="table to write"
     )
+
+
+def _add_model_and_table(command: argparse.ArgumentParser) -> None:
+    command.add_argument("model", type=Path, help="what ptsne fit wrote")
+    command.add_argument("table", type=Path, help=f"{TABLE_HELP}, with the columns of the model")
