@@ -23,7 +23,7 @@ from .modules import (
     call_model,
     check_output,
     detached_state,
-    refuse_in_place,
+    refuse_what_torch_cannot,
     storage_of,
     watch,
 )
@@ -328,7 +328,7 @@ class HeldGraph:
                 create_graph=create_graph,
             )
         except RuntimeError as error:
-            refuse_in_place(error)
+            refuse_what_torch_cannot(error)
             raise
         finally:
             self._kernels.restore()

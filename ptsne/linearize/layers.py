@@ -64,8 +64,13 @@ class LayerLinearization:
         """
         columns = output_columns(self.activation, neurons)
         whole = self._whole
-        what = f"W of layer {self._name!r}"
-        weight = empty_weight(whole._x, columns.shape[1], whole._budget, what)
+        weight = empty_weight(
+            whole._x,
+            columns.shape[1],
+            whole._budget,
+            what=f"W of layer {self._name!r}",
+            advice="or choose neurons, such as those of largest contribution()",
+        )
         sweep = self._swept(columns, weight)
         assert sweep.weight is not None
         return sweep.weight

@@ -25,6 +25,7 @@ from .sweep import Sweep
 
 PLANS = {"secant": SECANT, "tangent": TANGENT}
 
+_GRAPH_AND_GRADIENTS = 3  # peak, in sizes of what a run computes from x (ResNet-50, measured)
 _MANY_OUTPUTS = 8  # from here on, b of all outputs at once is cheaper than one sweep per output
 
 
@@ -151,13 +152,13 @@ class Linearization:
     def _record_all(self) -> HeldGraph | None:
         """All rows in one graph, if the budget has room for it and for its gradients."""
         try:
-            return self._record(slice(0, len(self._x)), self._budget / 2)
+            return self._record(slice(0, len(self._x)), self._budget / _GRAPH_AND_GRADIENTS)
         except BudgetExceeded:
             return None
 
     def _chunk_size(self) -> int:
         n_rows = min(2, len(self._x))
-        per_row = 2 * self._record(slice(0, n_rows)).n_bytes / n_rows
+        per_row = _GRAPH_AND_GRADIENTS * self._record(slice(0, n_rows)).n_bytes / n_rows
         return max(1, min(len(self._x), int(self._budget / per_row)))
 
     def _graphs(self) -> Iterator[tuple[slice, HeldGraph]]:
@@ -361,20 +362,17 @@ class Linearization:
 
     def _all_outputs(self) -> tuple[Tensor, Tensor]:
         if self._parts is None:
-            pairs = [self._parts_of(rows, graph) for rows, graph in self._graphs()]
+            pairs = [self._parts_of(rows, graph) for rows, graph, _ in self._steps(1)]
             linear, bias = (torch.cat(part) for part in zip(*pairs, strict=True))
             self._parts = linear, bias
         return self._parts
 
     def _parts_of(self, rows: slice, graph: HeldGraph) -> tuple[Tensor, Tensor]:
-        with exact_arithmetic(self._x.device):
-            try:
-                return graph.all_outputs()
-            except RuntimeError as error:
-                if "is not implemented" not in str(error):
-                    raise
+        try:
+            return graph.all_outputs()
+        except RuntimeError as error:
+            if "is not implemented" not in str(error):
+                raise
         # fused attention has no second derivative; written out, it has
         with sdpa_kernel(SDPBackend.MATH):
-            graph = self._record(rows)
-        with exact_arithmetic(self._x.device):
-            return graph.all_outputs()
+            return self._record(rows).all_outputs()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.utils.checkpoint import CheckpointError
 
 from .errors import CompletenessError, LinearizationError, UnsupportedOperation
 from .recorder import Recorder
@@ -44,7 +45,7 @@ def call_model(model: nn.Module, state: dict[str, Tensor], x: Tensor) -> Any:
     try:
         return torch.func.functional_call(model, state, (x,))
     except RuntimeError as error:
-        refuse_in_place(error)
+        refuse_what_torch_cannot(error)
         raise
 
 
@@ -137,8 +138,13 @@ def _by_rule(rule: Any, module: nn.Module, args: Any, kwargs: Any, output: Any) 
     return held
 
 
-def refuse_in_place(error: RuntimeError) -> None:
+def refuse_what_torch_cannot(error: RuntimeError) -> None:
     """Say what to do about operations that torch itself cannot differentiate."""
+    if isinstance(error, CheckpointError):
+        raise UnsupportedOperation(
+            "the network is checkpointed, and what it computes again for the gradient is not what "
+            "ran. Turn checkpointing off, or freeze the parameters of the checkpointed part."
+        ) from error
     if re.search("in-?place operation", str(error)):
         raise UnsupportedOperation(
             f"torch cannot differentiate an in-place operation of this network: {error}. Use its "

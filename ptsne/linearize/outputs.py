@@ -59,7 +59,12 @@ def one_hot(output: Tensor, chosen: Tensor) -> Tensor:
     return flat.scatter_(1, chosen[:, None], 1.0).reshape(output.shape)
 
 
-def empty_weight(x: Tensor, n_outputs: int, budget: int, what: str = "W") -> Tensor:
+FEWER_OUTPUTS = "ask for outputs='predicted', or use linear_part()"
+
+
+def empty_weight(
+    x: Tensor, n_outputs: int, budget: int, *, what: str = "W", advice: str = FEWER_OUTPUTS
+) -> Tensor:
     """Room for W, within the memory budget.
 
     Parameters
@@ -70,8 +75,8 @@ def empty_weight(x: Tensor, n_outputs: int, budget: int, what: str = "W") -> Ten
         Rows of W per instance.
     budget : int
         Bytes.
-    what : str
-        How the message calls it.
+    what, advice : str
+        How the message calls it, and what else it says to do.
 
     Returns
     -------
@@ -88,8 +93,7 @@ def empty_weight(x: Tensor, n_outputs: int, budget: int, what: str = "W") -> Ten
     if size > budget:
         raise MemoryError(
             f"{what} of shape {shape} takes {size / 2**20:,.1f} MiB, more than memory_budget "
-            f"({budget / 2**20:,.1f} MiB); pass fewer rows or a larger budget, ask for "
-            "outputs='predicted', or use linear_part()"
+            f"({budget / 2**20:,.1f} MiB); pass fewer rows or a larger budget, {advice}"
         )
     with torch.inference_mode(False):  # rows are written outside the caller's inference mode
         return torch.empty(shape, dtype=x.dtype, device=x.device)

@@ -1,11 +1,13 @@
 """``F(x) - F(r) = M (x - r)``: the exact map of a difference; all biases cancel."""
 
+import math
 from collections.abc import Iterator
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from tqdm.auto import tqdm
 
 from .differences import hold_difference, keep
 from .errors import CompletenessError
@@ -21,9 +23,16 @@ from .outputs import (
 )
 from .running import RandomState, check_arguments, exact_arithmetic
 
+_ADVICE = "or ask for outputs='predicted'"
+
 
 def paired_linearization(
-    model: nn.Module, x: Tensor, reference: Tensor, *, memory_budget: int = MEMORY_BUDGET
+    model: nn.Module,
+    x: Tensor,
+    reference: Tensor,
+    *,
+    memory_budget: int = MEMORY_BUDGET,
+    progress: bool = False,
 ) -> "PairedLinearization":
     """Write the difference from a reference as ``F(x) - F(r) = M (x - r)``, exactly.
 
@@ -41,6 +50,8 @@ def paired_linearization(
         One reference per row, or one for all.
     memory_budget : int
         Bytes that M may take, and that the graphs of one chunk of rows may take.
+    progress : bool
+        Show a bar over chunks and outputs.
 
     Returns
     -------
@@ -79,7 +90,8 @@ def paired_linearization(
             f"reference must have shape {tuple(x.shape)} or {tuple(x.shape[1:])}; "
             f"got {tuple(reference.shape)}"
         )
-    return PairedLinearization(model, x, reference.to(x).expand_as(x), memory_budget)
+    reference = reference.to(x).expand_as(x)
+    return PairedLinearization(model, x, reference, memory_budget=memory_budget, progress=progress)
 
 
 class PairedLinearization:
@@ -91,11 +103,20 @@ class PairedLinearization:
         ``F(x)`` and ``F(r)``.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, reference: Tensor, memory_budget: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        reference: Tensor,
+        *,
+        memory_budget: int,
+        progress: bool,
+    ) -> None:
         self._model = model
         self._x = x.detach()
         self._reference = reference.detach()
         self._budget = memory_budget
+        self._progress = progress
         self._random = RandomState(x.device)
         self._kept: tuple[HeldGraph, Tensor] | None = None
         self._chunk = self._chunk_size()
@@ -124,14 +145,13 @@ class PairedLinearization:
         is not the difference of the outputs.
         """
         columns = output_columns(self.output, outputs)
-        weight = empty_weight(self._x, columns.shape[1], self._budget, "M")
-        for rows, graph, at_reference in self._graphs():
-            for j in range(columns.shape[1]):
-                cotangent = one_hot(graph.output, columns[rows, j])
-                with exact_arithmetic(self._x.device):
-                    weight[rows, j] = graph.pull_back(cotangent)
-                ends = (_rows(y * cotangent).sum(1) for y in (graph.output, at_reference))
-                self._check(weight[rows, j], rows, *ends)
+        weight = empty_weight(self._x, columns.shape[1], self._budget, what="M", advice=_ADVICE)
+        for rows, graph, at_reference, j in self._steps(columns.shape[1]):
+            cotangent = one_hot(graph.output, columns[rows, j])
+            with exact_arithmetic(self._x.device):
+                weight[rows, j] = graph.pull_back(cotangent)
+            ends = (_rows(y * cotangent).sum(1) for y in (graph.output, at_reference))
+            self._check(weight[rows, j], rows, *ends)
         return weight
 
     def attribution(self, target: Outputs) -> Tensor:
@@ -192,6 +212,14 @@ class PairedLinearization:
         n_rows = min(2, len(self._x))
         per_row = 4 * self._record(slice(0, n_rows))[0].n_bytes / n_rows
         return max(1, min(len(self._x), int(self._budget / per_row)))
+
+    def _steps(self, n_outputs: int) -> Iterator[tuple[slice, HeldGraph, Tensor, int]]:
+        total = math.ceil(len(self._x) / self._chunk) * n_outputs
+        with tqdm(total=total, desc="linearize pairs", disable=not self._progress) as bar:
+            for rows, graph, at_reference in self._graphs():
+                for j in range(n_outputs):
+                    yield rows, graph, at_reference, j
+                    bar.update()
 
     def _graphs(self) -> Iterator[tuple[slice, HeldGraph, Tensor]]:
         n = len(self._x)

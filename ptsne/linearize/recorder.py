@@ -6,7 +6,9 @@ values were computed from x outside autograd. A dispatch mode sees all of these.
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -37,8 +39,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Attributes
     ----------
-    path : str
-        Name of the module that is running; set from outside.
     n_bytes : int
         Size of all that was computed from x so far.
     eps : float
@@ -47,6 +47,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, x: Tensor, keep: Callable[[str], Keep], limit: float = math.inf) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._moves: list[tuple[int, str]] = []
         self.path = ""
         self.n_bytes = 0
         self.eps = 0.0
@@ -73,10 +74,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """Recorded calls by the order in which they ran."""
         return {call.order: call for call in self._calls.values()}
 
+    @property
+    def path(self) -> str:
+        """Name of the module that is running."""
+        return self._moves[-1][1]
+
+    @path.setter
+    def path(self, name: str) -> None:
+        self._moves.append((_get_sequence_nr(), name))
+
     def path_of(self, number: int) -> str:
         """Name of the module in which the node of this sequence number was made."""
-        call = self._calls.get(number) or self._calls.get(number - 1)
-        return call.path if call else ""
+        place = bisect_right(self._moves, number, key=itemgetter(0))
+        return self._moves[max(place, 1) - 1][1]
 
     def __torch_dispatch__(
         self,

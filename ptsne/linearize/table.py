@@ -38,6 +38,7 @@ ADVICE = {
     "softmax": "Linearize the logits, or use activation='tangent'",
     "logsoftmax": "Linearize the logits, or use activation='tangent'",
     "logsumexp": "Linearize what enters it, or use activation='tangent'",
+    "checkpointfunction": "Turn checkpointing off, or give it use_reentrant=False",
     "copyslices": piecewise.IN_PLACE_ADVICE,
 }
 
