@@ -147,12 +147,19 @@ def test_float32_rows_have_shares_that_sum_to_one(atlas, X):
     assert shares.sum() == pytest.approx(1, abs=1e-10)
 
 
-def test_local_shares_warn_where_w_does_not_reach(atlas, X):
-    why = atlas.explain(X)
-    with pytest.warns(UserWarning, match='use method="path"'):
-        why.contrast(0, 120, method="local")
+@pytest.mark.parametrize("question", ["contrast", "contrast_clusters", "loadings"])
+def test_local_shares_warn_where_w_does_not_reach(atlas, X, question):
+    labels = np.arange(150) > 74
+    asked = {"contrast": (0, 120), "contrast_clusters": (labels, False, True)}
+    ask = getattr(atlas.explain(X), question)
+    with pytest.warns(UserWarning, match='use method="path"') as seen:
+        ask(*asked.get(question, (labels,)), method="local")
+    assert {warning.filename for warning in seen} == {__file__}
+
+
+def test_local_shares_of_neighbours_do_not_warn(atlas, X):
     near = int(np.linalg.norm(X - X[0], axis=1).argsort()[1])
-    why.contrast(0, near, method="local")  # no warning: neighbours
+    assert atlas.explain(X).contrast(0, near, method="local").sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize(
@@ -177,8 +184,10 @@ def test_a_smooth_network_has_paired_shares_only(X):
     start = Standardize(torch.zeros(4).double(), torch.ones(()).double())
     why = explained(MapNetwork(start, network), X)
     assert why.contrast(0, 120, method="paired").sum() == pytest.approx(1, abs=1e-10)
-    with pytest.raises(UnsupportedOperation, match="not piecewise linear"):
+    with pytest.raises(UnsupportedOperation, match=r'not piecewise linear.*use method="paired"'):
         why.contrast(0, 120)
+    frame = why.loadings([0] * 50 + [1] * 100, method="paired", n_rows=10)
+    assert frame.groupby("cluster").share.sum().to_numpy() == pytest.approx(1, abs=1e-10)
 
 
 # --- ways -----------------------------------------------------------------------------------------
@@ -287,6 +296,8 @@ def test_shares_of_clusters_sum_to_one_largest_first(map_, X, y, method):
     assert frame.share.abs().is_monotonic_decreasing
     assert (frame.low <= frame.high).all()
     assert (frame.n_pairs == 40).all()
+    loads = map_.explain(X).loadings(y, method=method, n_rows=10)
+    assert loads.groupby("cluster").share.sum().to_numpy() == pytest.approx(1, abs=1e-10)
 
 
 def test_shares_of_clusters_ignore_what_is_arbitrary_about_a_map(atlas, X, y):

@@ -103,7 +103,7 @@ def contrast_rows(source: Source, start: Array, end: Array, method: str) -> Arra
     if method == "local":
         displacement = source.local_ways(starts, ends)
         predicted: Array = displacement[0].sum(1)
-        _warn_of_local(predicted, way)
+        _warn_of_local(predicted, way, stacklevel=4)
         way = predicted
         if not way.any():
             raise ValueError('the local maps of the two rows predict no way; use method="path"')
@@ -152,13 +152,7 @@ def contrast_members(
     way = _way(start, end, "the centres of the two clusters")
     first, second = _pairs(members, n_pairs, random_state)
     starts, ends = X[first].astype(np.float64), X[second].astype(np.float64)
-    if method == "local":
-        displacement = source.local_ways(starts, ends)
-        _warn_of_local(displacement.sum(2).mean(0), way)
-        parts = np.einsum("k,pkd->pd", way, displacement)
-    else:
-        parts = _along(source, starts, ends, way, method)
-    return _relative(parts)
+    return _relative(_along(source, starts, ends, way, method))
 
 
 def load_members(
@@ -167,6 +161,7 @@ def load_members(
     baseline: Array,
     members: NDArray[np.int64],
     *,
+    method: str,
     n_rows: int,
     random_state: np.random.RandomState,
 ) -> Array:
@@ -180,6 +175,8 @@ def load_members(
         Rows, and where their ways begin.
     members : int ndarray
         Rows of the cluster.
+    method : {"path", "paired", "local"}
+        How each way is attributed.
     n_rows : int
         Members drawn; all where there are no more.
     random_state : RandomState
@@ -195,6 +192,7 @@ def load_members(
     ValueError
         If no rows are asked for.
     """
+    _check(method)
     if n_rows < 1:
         raise ValueError(f"n_rows must be at least 1; got {n_rows}")
     at, begin = (source.places(rows[members].astype(np.float64)) for rows in (X, baseline))
@@ -202,7 +200,7 @@ def load_members(
     n_drawn = min(n_rows, len(members))
     rows = members[sample_without_replacement(len(members), n_drawn, random_state=random_state)]
     starts, ends = baseline[rows].astype(np.float64), X[rows].astype(np.float64)
-    return _relative(_along(source, starts, ends, way, "path"))
+    return _relative(_along(source, starts, ends, way, method))
 
 
 def share_table(
@@ -290,7 +288,11 @@ def _along(source: Source, starts: Array, ends: Array, way: Array, method: str) 
     """Displacements of each feature in the direction of a way, (P, D)."""
     if method == "path":
         return source.path_parts(starts, ends, way)
-    parts: Array = np.einsum("k,pkd->pd", way, source.paired_ways(starts, ends))
+    is_local = method == "local"
+    ways = source.local_ways(starts, ends) if is_local else source.paired_ways(starts, ends)
+    if is_local:
+        _warn_of_local(ways.sum(2).mean(0), way, stacklevel=5)
+    parts: Array = np.einsum("k,pkd->pd", way, ways)
     return parts
 
 
@@ -322,7 +324,7 @@ def _pairs(
     return first[drawn // len(second)], second[drawn % len(second)]
 
 
-def _warn_of_local(predicted: Array, way: Array) -> None:
+def _warn_of_local(predicted: Array, way: Array, *, stacklevel: int) -> None:
     """Warn where local maps do not predict the way."""
     lengths = np.linalg.norm(predicted), np.linalg.norm(way)
     cosine = predicted @ way / (lengths[0] * lengths[1]) if lengths[0] > 0 else 0.0
@@ -333,4 +335,4 @@ def _warn_of_local(predicted: Array, way: Array) -> None:
             f"cosine of {cosine:.2f} to it: they do not hold between these rows; use "
             'method="path", which follows the map all the way'
         )
-        warnings.warn(message, UserWarning, stacklevel=4)
+        warnings.warn(message, UserWarning, stacklevel=stacklevel)

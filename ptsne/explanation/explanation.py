@@ -376,13 +376,14 @@ class Explanation:
         labels: Any,
         n_features: int | None = None,
         *,
+        method: str = "path",
         n_rows: int = 100,
         random_state: int | np.random.RandomState | None = 0,
     ) -> "pd.DataFrame":
         r"""What holds each cluster where it is: shares of the way from the baseline's place.
 
-        With the displacement :math:`d_{if}` that feature f adds on the path from the baseline row
-        of member i to the member (exact integrated gradients), and the way :math:`v` from the
+        With the displacement :math:`d_{if}` that feature f adds on the way from the baseline row of
+        member i to the member, attributed as in `contrast`, and the way :math:`v` from the
         baseline's place to the cluster's centre on the map,
 
         .. math:: s_{if} = d_{if} \cdot v \, / \, \bar d \cdot v, \quad
@@ -397,6 +398,8 @@ class Explanation:
         n_features : int, default=None
             Features to keep for each cluster, those with the largest share there; what the others
             add together is one more line, "other features". None keeps all.
+        method : {"path", "paired", "local"}, default="path"
+            How each way is attributed.
         n_rows : int, default=100
             Members drawn from each cluster; all where there are no more.
         random_state : int, RandomState or None, default=0
@@ -410,10 +413,16 @@ class Explanation:
             to 1 in each cluster); spread, its standard deviation over members; low and high, its
             5 % and 95 % quantiles; n_rows.
 
+        Warns
+        -----
+        UserWarning
+            With "local", as in `contrast`.
+
         Notes
         -----
         ValueError if there is not one label a row, no row is in a cluster, or a cluster's centre
-        lies where its baseline lies. UnsupportedOperation if the network is not piecewise linear.
+        lies where its baseline lies. UnsupportedOperation for "path" if the network is not
+        piecewise linear; use "paired".
 
         References
         ----------
@@ -421,17 +430,17 @@ class Explanation:
         """
         clusters = clusters_of(labels, len(self.X))
         rng = check_random_state(random_state)
-        shares = {
-            name: load_members(
+        shares = {}
+        for name in clusters.names:
+            shares[name] = load_members(
                 self._source,
                 self.X,
                 self.baseline,
                 clusters.members(name),
+                method=method,
                 n_rows=n_rows,
                 random_state=rng,
             )
-            for name in clusters.names
-        }
         return load_table(shares, self.feature_names, n_features)
 
     def to_shap(self, *, method: str = "contributions") -> Any:

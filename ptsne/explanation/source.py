@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ptsne.explanation.paired import paired_maps
 from ptsne.explanation.paths import attribute_ways
 from ptsne.explanation.trust import Calibration, Trust, measure_trust
-from ptsne.linearize import linearize
+from ptsne.linearize import UnsupportedOperation, linearize
 from ptsne.networks import AtlasProjection, MapNetwork, apply_by_rows
 from ptsne.regions import region_radius
 from ptsne.regions.running import in_double
@@ -111,7 +111,10 @@ class Source:
         device = as_tensor(way, self.network).device
         model = nn.Sequential(in_double(self.network), along.to(device)).eval()
         a, b = (torch.from_numpy(rows).to(device, torch.float64) for rows in (starts, ends))
-        parts: Array = attribute_ways(model, a, b).cpu().numpy()
+        try:
+            parts: Array = attribute_ways(model, a, b).cpu().numpy()
+        except UnsupportedOperation as error:
+            raise UnsupportedOperation(f'{error}. For contrasts use method="paired"') from error
         return parts
 
     def paired_ways(self, starts: Array, ends: Array) -> Array:
