@@ -45,7 +45,7 @@ $(VENV)/python-ready:
 
 $(VENV)/installed: pyproject.toml constraints.txt | $(VENV)/python-ready
 	@echo "Installing ptsne and what it needs into $(VENV) (once, some minutes) ..."
-	$(INSTALL) --editable .
+	$(INSTALL) --editable '.[report]'
 	@touch $@
 
 $(VENV)/installed-test: pyproject.toml constraints.txt | $(VENV)/python-ready
