@@ -112,3 +112,11 @@ def test_cells(tmp_path):
     common = int(re.search(r"(\d+) are also", sentence).group(1))
     assert common >= 5
     assert sentence.endswith("See pbmc.png.")
+
+
+def test_custom_rule(tmp_path):
+    sentence = learned("plot_custom_rule.py", tmp_path)
+    assert float(re.search(r"logits to (\S+);", sentence).group(1)) < 1e-12
+    assert "claims 2.00 times as much" in sentence  # the gradient of a square
+    assert percentages(sentence)[0] > 85
+    assert sentence.endswith("See custom-rule.png.")

@@ -69,7 +69,10 @@ def test_a_function_of_ones_own_wants_a_rule():
     said = refusal(Middle(Square.apply))
     assert "SquareBackward" in said
     assert "middle.1" in said
-    assert "linearization_rule" in said
+    assert said.endswith("Register one with linearization_rule")
+    said = refusal(Middle(Square.apply), activation="tangent")
+    assert "SquareBackward" in said
+    assert "Write it in operations of torch" in said
 
 
 def test_a_module_in_training_mode():

@@ -79,11 +79,25 @@ def hold(operation: Operation) -> Held:
     """
     rule = RULES.get(operation.name)
     if operation.tangent and not (rule and rule.is_same_tangent):
-        return Held(remainder=True)
+        return _derivative(operation)
     if rule is None:
-        other = "Register one with linearization_rule, or use activation='tangent'"
-        raise operation.unsupported("there is no rule", ADVICE.get(operation.name, other))
+        raise operation.unsupported("there is no rule", _advice(operation))
     return rule.apply(operation)
+
+
+def _derivative(operation: Operation) -> Held:
+    if operation.call is None:
+        raise operation.unsupported(
+            "the constant of its tangent takes its input, which torch does not show",
+            "Write it in operations of torch, or register a rule and use activation='secant'",
+        )
+    return Held(remainder=True)
+
+
+def _advice(operation: Operation) -> str:
+    register = "Register one with linearization_rule"
+    other = register if operation.call is None else f"{register}, or use activation='tangent'"
+    return ADVICE.get(operation.name, other)
 
 
 Registered = TypeVar("Registered", bound=Callable[..., Any])
