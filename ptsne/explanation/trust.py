@@ -22,6 +22,8 @@ N_QUANTILES = 1001
 """Of the training rows that are stored for each number: steps of a tenth of a percent."""
 NEGLIGIBLE = 1e-3
 """Reconstruction error below which a row counts as reconstructed: the rest is rounding."""
+SINGULAR = 1e-12
+"""Of the largest variance of codes: directions with less are not read."""
 ROWS_PER_BLOCK = 4096
 
 
@@ -59,8 +61,8 @@ class Calibration(NamedTuple):
     quantiles : ndarray of shape (2, 1001)
         Of distance and reconstruction error of the training rows, in steps of a tenth of a percent.
     readout : ndarray of shape (L + 1, D)
-        Best linear reconstruction of a row from its code and 1; without rows where the code holds
-        every row.
+        Best linear reconstruction of a row from its code and 1; without rows where the code is as
+        wide as a row, and so is taken to hold all of it: then the error is 0.
     """
 
     quantiles: Numbers
@@ -98,15 +100,7 @@ def calibrate(network: MapNetwork, X: NDArray[np.floating]) -> Calibration:
     prediction.
     """
     codes = np.concatenate([apply_by_rows(network.encoder, rows) for rows in _blocks(X)])
-    z = _with_one(codes)  # (N, L + 1)
-    inverse = np.linalg.pinv(z.T @ z, hermitian=True)
-    targets = sum(part.T @ rows for part, rows in zip(_blocks(z), _blocks(X), strict=True))
-    readout = inverse @ targets
-    error = _error(network, X, codes, readout)
-    if codes.shape[1] >= X.shape[1] and not error.any():
-        readout = readout[:0]
-    room = 1 - np.einsum("nl,lk,nk->n", z, inverse, z, optimize=True)
-    error = np.divide(error, room, where=room > NEGLIGIBLE, out=error)
+    readout, error = _reconstruction(network, X, codes)
     numbers = _distance_without_itself(network, codes), error
     levels = np.linspace(0, 1, N_QUANTILES)
     return Calibration(np.stack([np.quantile(values, levels) for values in numbers]), readout)
@@ -162,6 +156,21 @@ def _distance_without_itself(network: MapNetwork, codes: Numbers) -> Numbers:
     without = np.where(n > 1, nearest[:, 0] * factor, np.inf)
     distance: Numbers = np.minimum(without, nearest[:, 1])
     return distance
+
+
+def _reconstruction(
+    network: MapNetwork, X: NDArray[np.floating], codes: Numbers
+) -> tuple[Numbers, Numbers]:
+    """Readout (L + 1, D), and the error (N,) of each training row by that of the others."""
+    if codes.shape[1] >= X.shape[1]:
+        return np.empty((0, X.shape[1])), np.zeros(len(X))
+    z = _with_one(codes)  # (N, L + 1)
+    inverse = np.linalg.pinv(z.T @ z, rcond=SINGULAR, hermitian=True)
+    targets = sum(part.T @ rows for part, rows in zip(_blocks(z), _blocks(X), strict=True))
+    readout = inverse @ targets
+    error = _error(network, X, codes, readout)
+    room = 1 - np.einsum("nl,nl->n", z @ inverse, z)
+    return readout, error / np.where(room > NEGLIGIBLE, room, 1)
 
 
 def _nearest(network: MapNetwork, codes: Numbers) -> Numbers:
