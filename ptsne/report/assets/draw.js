@@ -67,10 +67,13 @@ function scaleFor(values, isSigned) {
 
 // ---------------------------------------------------------------------------------------- bars
 
+const NEGLIGIBLE = 0.002; // of the largest: no bar of its own
+
 // Features by size, largest first, and what all others add.
 function ranked(values, n) {
   const order = Array.from(values.keys()).sort((a, b) => Math.abs(values[b]) - Math.abs(values[a]));
-  const shown = order.slice(0, n).filter((f) => values[f] !== 0);
+  const least = NEGLIGIBLE * Math.abs(values[order[0]]);
+  const shown = order.slice(0, n).filter((f) => Math.abs(values[f]) > least);
   let rest = 0;
   for (const f of order.slice(shown.length)) rest += values[f];
   return { shown, rest, nRest: values.length - shown.length };
