@@ -560,7 +560,7 @@ PIECEWISE = [
         ),
         is_paired=False,
     ),
-    Case("cummax", _apply(lambda m, x: x.cummax(1).values), is_paired=False),
+    Case("cummax", _apply(lambda m, x: x.cummax(1).values)),
     Case(
         "gather",
         _apply(
@@ -612,7 +612,7 @@ PIECEWISE = [
         is_paired=False,
     ),
     Case("slices", _apply(_slices), is_paired=False),
-    Case("fresh_slices", _apply(_fresh_slices), is_paired=False),
+    Case("fresh_slices", _apply(_fresh_slices)),
     Case("sparsemax", _apply(_sparsemax), is_paired=False),
     Case("atlas", _apply(_atlas), is_paired=False),
     Case("conv1d_reflect", _conv(lambda: _padded(nn.Conv1d, 3, "reflect")), (3, 7)),
@@ -720,7 +720,6 @@ PIECEWISE = [
     Case(
         "masked_assignment",
         _apply(lambda m, x: _overwrite_masked(x * m.w)),
-        is_paired=False,
     ),
     Case(
         "split", _apply(lambda m, x: torch.cat([x.split([3, 5], 1)[1], x.tensor_split(3, 1)[0]], 1))
@@ -830,7 +829,7 @@ SMOOTH = [
             )
         ),
     ),
-    Case("lp_pool", _image(lambda: nn.LPPool2d(2, 2)), IMAGE, is_paired=False),
+    Case("lp_pool", _image(lambda: nn.LPPool2d(2, 2)), IMAGE),
     Case("glu", lambda: nn.Sequential(nn.Linear(8, 8), nn.GLU(), nn.Linear(4, 3))),
     Case(
         "manual_glu",
@@ -901,10 +900,10 @@ SMOOTH = [
         _apply(lambda m, x: torch.addcdiv(m.w, x, x.square() + 1)),
         is_paired=False,
     ),
-    Case("factor_without_rule", _apply(lambda m, x: x * (x.square() + 1).log()), is_paired=True),
+    Case("factor_without_rule", _apply(lambda m, x: x * (x.square() + 1).log())),
     Case("power_below_zero", _apply(lambda m, x: x * (x.square() + 1) ** -0.5)),
     Case("log_softmax_gate", _apply(lambda m, x: x * torch.log_softmax(x, 1).exp())),
-    Case("std_gate", _apply(lambda m, x: x * x.std(1, keepdim=True)), is_paired=False),
+    Case("std_gate", _apply(lambda m, x: x * x.std(1, keepdim=True))),
     Case("geglu", _apply(lambda m, x: (x @ m.A) * F.gelu(x @ m.A.T))),
     Case("swiglu", _apply(lambda m, x: (F.silu(x @ m.A) * (x @ m.A.T)) @ m.A)),
     Case("highway", _apply(lambda m, x: _highway(torch.sigmoid(x @ m.A.T), F.relu(x @ m.A), x))),
@@ -918,14 +917,15 @@ SMOOTH = [
     ),
     Case("baddbmm_of_x", _apply(lambda m, x: torch.baddbmm(x, x @ x.mT, x, beta=0.5)), (3, 8)),
     Case("squared_distance", _apply(lambda m, x: (x[:, None] - m.A).square().sum(-1))),
+    Case("pairwise_distance", _apply(lambda m, x: F.pairwise_distance(x, m.w[None])[:, None])),
     Case("cosine_of_x", _apply(lambda m, x: F.cosine_similarity(x[:, :4], x[:, 4:])[:, None])),
     Case(
         "other_norms",
         _apply(lambda m, x: x.norm(p=1, dim=1, keepdim=True) + x.norm(p=3, dim=1, keepdim=True)),
         is_paired=False,
     ),
-    Case("lp_pool1d", lambda: nn.LPPool1d(2, 2), (3, 6), is_paired=False),
-    Case("lp_pool3d", lambda: nn.LPPool3d(2, 2), (2, 4, 4, 4), is_paired=False),
+    Case("lp_pool1d", lambda: nn.LPPool1d(2, 2), (3, 6)),
+    Case("lp_pool3d", lambda: nn.LPPool3d(2, 2), (2, 4, 4, 4)),
     Case("instance_norm3d", lambda: nn.InstanceNorm3d(2), (2, 3, 3, 3)),
     Case("group_norm_rows", lambda: nn.GroupNorm(2, 8)),
     Case("layer_norm_no_bias", lambda: nn.LayerNorm(8, bias=False)),

@@ -15,17 +15,34 @@ from .pair import DifferenceBook, Pair, summed
 DIFFERENCES = DifferenceBook()
 
 
-@DIFFERENCES.rule("linalgvectornorm")
+@DIFFERENCES.rule("linalgvectornorm norm")
 def _vector_norm(pair: Pair) -> Held:
     operation = pair.operation
-    if operation.argument("ord") != 2:
+    arguments = operation.recorded.arguments
+    if arguments.get("ord", arguments.get("p")) not in (2, None):
         raise operation.unsupported("only the 2-norm has an exact difference")
     z, z0 = pair.input
     dims = operation.argument("dim") or tuple(range(z.dim()))
     lengths = [torch.linalg.vector_norm(v, 2, dims, keepdim=True) for v in (z, z0)]
     total = lengths[0] + lengths[1]
     slope = (z + z0) / total.masked_fill(total == 0, 1.0)
-    return summed(slope, dims, keepdim=operation.argument("keepdim"))
+    return summed(slope, dims, keepdim=bool(operation.argument("keepdim")))
+
+
+@DIFFERENCES.rule("std")
+def _deviation(pair: Pair) -> Held:
+    # s - s0 = (s^2 - s0^2) / (s + s0), and of the variance the slope at the middle is the mean one
+    y, y0 = pair.outputs
+    z, z0 = pair.input
+    return Held(partial(_pull_deviation, pair=pair, middle=(z + z0) / 2, total=y + y0))
+
+
+def _pull_deviation(
+    incoming: Gradients, outgoing: Gradients, *, pair: Pair, middle: Tensor, total: Tensor
+) -> Gradients:
+    share = cast(Tensor, outgoing[0]) / total
+    cotangent = 2 * pair.run([middle]) * share
+    return send(incoming, {0: pair.vjp([middle], cotangent)[0]})
 
 
 @DIFFERENCES.rule(
