@@ -135,12 +135,7 @@ class Source:
         return apply_by_rows(self.network.encoder, X)
 
     def entering(self, X: Array) -> Array:
-        """Rows as they enter the map's own encoder, which its decoder reconstructs."""
-        if type(self) is not Source:  # other steps stand in front of the encoder
-            raise ValueError(
-                "trust is measured in the columns that the map was trained on; ask the map itself: "
-                "map_.explain(steps.transform(X)).trust"
-            )
+        """Rows as they enter the map's own encoder: others where steps stand in front of it."""
         return X
 
     def trust(self, X: Array) -> Trust:
