@@ -186,6 +186,15 @@ EQUAL_FORMS = [
     ("rms_norm", lambda z: F.rms_norm(z, (8,), eps=1e-5), lambda z: z / (
         z.square().mean(1, keepdim=True) + 1e-5).sqrt()),
     ("square", lambda z: z**2, lambda z: z * z),
+    ("inverse_root", lambda z: z / (1 + z * z).sqrt(), lambda z: z * (1 + z * z) ** -0.5),
+    ("by_a_deviation", lambda z: z / z.std(1, keepdim=True), lambda z: z * (
+        1 / z.std(1, keepdim=True))),
+    ("softmax_by_logarithm", lambda z: z * torch.softmax(z, 1), lambda z: z * (
+        torch.log_softmax(z, 1).exp())),
+    ("mixed_maps", lambda z: (0.3 * torch.softmax(z, 1) + 0.7) * z, lambda z: (
+        0.3 * torch.softmax(z, 1) * z + 0.7 * z)),
+    ("lerp", lambda z: torch.lerp(z, -z, torch.sigmoid(z)), lambda z: (
+        z + torch.sigmoid(z) * (-z - z))),
     ("softsign", F.softsign, lambda z: z / (1 + z.abs())),
     ("attention", lambda z: F.scaled_dot_product_attention(*[z.reshape(-1, 1, 2, 4)] * 3)[:, 0],
      lambda z: (lambda h: torch.softmax(h @ h.mT / 2, -1) @ h)(z.reshape(-1, 2, 4))),
