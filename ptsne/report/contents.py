@@ -19,7 +19,9 @@ from ptsne.report.packing import Array, encode_steps, encode_table, packed_size
 MAX_CLASSES = 50
 """Whole numbers with more different values than this are a quantity, not classes."""
 CHECKED_ROWS = 2000
-"""Rows on which residual and local fidelity are measured."""
+"""Rows, at most, on which residual and local fidelity are measured."""
+CHECKED_CELLS = 10_000_000
+"""Cells of these rows, at most: their W takes K times the memory."""
 FIDELITY_NEIGHBORS = 5
 ROWS_PER_BLOCK = 4096
 PAIRS_PER_BLOCK = 512
@@ -245,8 +247,9 @@ def _checks(
 ) -> list[str]:
     """Sentences on how exact the page is, and what the map is worth locally."""
     chosen = np.arange(len(X))
-    if len(X) > CHECKED_ROWS:
-        chosen = np.sort(rng.choice(len(X), CHECKED_ROWS, replace=False))
+    n_checked = max(1, min(CHECKED_ROWS, CHECKED_CELLS // X.shape[1]))
+    if len(X) > n_checked:
+        chosen = np.sort(rng.choice(len(X), n_checked, replace=False))
     why = model.explain(named(model, X[chosen].astype(np.float64)))
     sentences = [f"y = W x + b holds to {why.residual.max():.0e} of its terms."]
     if "n_active" in arrays:

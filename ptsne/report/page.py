@@ -177,7 +177,7 @@ def page_html(content: Contents, *, is_live: bool = False) -> str:
 
 
 def _asset(name: str) -> str:
-    return files("ptsne.report").joinpath("assets", name).read_text("utf-8")
+    return (files("ptsne.report") / "assets" / name).read_text("utf-8")
 
 
 def _json(value: Any) -> str:

@@ -32,7 +32,8 @@ class App {
     const parts = [
       `${facts.n_rows.toLocaleString("en")} rows`, `${facts.features.length.toLocaleString("en")} features`,
     ];
-    if (facts.n_components !== 2) parts.push(`${facts.n_components} dimensions`);
+    if (facts.n_components === 1) parts.push("one dimension, spread upwards for the eye");
+    if (facts.n_components > 2) parts.push(`the first two of ${facts.n_components} dimensions`);
     parts.push(facts.live ? "live: the model answers" : "self-contained: nothing leaves this page");
     byId("subtitle").textContent = parts.join(" \u00b7 ");
     byId("checks").replaceChildren(
