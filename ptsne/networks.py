@@ -227,8 +227,8 @@ class AtlasProjection(nn.Module):
 
     def scores(self, z: Tensor) -> Tensor:
         """``(2 z.K - |K|^2) / T`` for all landmarks, (B, m); the largest is the nearest one."""
-        squares = self.landmarks.square().sum(1)
-        return torch.addmm(-squares, z, self.landmarks.T, alpha=2) / self.temperature
+        scaled = self.landmarks / self.temperature
+        return torch.addmm(-(scaled * self.landmarks).sum(1), z, scaled.T, alpha=2)
 
     @torch.no_grad()
     def support(self, z: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,25 +1,30 @@
 """Fine-tuning of charts, landmarks, places and encoder on the full-data KL."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ptsne.losses import reconstruction_loss
 from ptsne.networks import (
     AtlasProjection,
     Decoder,
     MapNetwork,
+    SkipNetwork,
     candidates_within,
     sparsemax_threshold,
 )
 from ptsne.training.descent import Adam, Best, Group, index_stream, learning, linear
+from ptsne.training.dropout import DroppedRows, ReducedRows, Window, dropout_rate
 from ptsne.training.objective import Task
+from ptsne.training.pretraining import principal_axes
 
 FIDELITY_SCALE = 2.0
 """Map units beyond which a wrongly predicted displacement counts logarithmically."""
+RANK = 128
+"""Principal directions in which a linear encoder of many columns is fine-tuned."""
 REFRESH = 5
 CANDIDATE_MARGIN = 3.0
 
@@ -101,9 +106,52 @@ def finetune_atlas(network: MapNetwork, task: Task, settings: FineTuning) -> Non
     settings : FineTuning
         Numbers of this phase.
     """
+    rate = dropout_rate(task, settings.dropout)
+    how = rate, settings.batch_size, task.generator
+    if not _is_reducible(network.encoder, task, settings):
+        _descend(network, task, settings, DroppedRows(task.X, *how))
+        return
+    encoder = cast(SkipNetwork, network.encoder)
+    seed = int(torch.randint(2**31 - 1, (1,), generator=task.generator))
+    axes = principal_axes(task.X, _rank(encoder), seed=seed)
+    rows = ReducedRows(task.X, axes, *how)
+    small = _seen_through(encoder, axes)
+    reduced = MapNetwork(small, network.projection, network.decoder)
+    _descend(reduced, replace(task, X=rows.X), settings, rows)
+    with torch.no_grad():
+        encoder.linear.weight.copy_(small.linear.weight @ axes)
+        encoder.linear.bias.copy_(small.linear.bias)
+
+
+def _rank(encoder: SkipNetwork) -> int:
+    return max(RANK, 2 * len(encoder.linear.weight))
+
+
+def _is_reducible(encoder: nn.Module, task: Task, settings: FineTuning) -> bool:
+    """Whether the encoder is one matrix of many columns, and nothing else looks at them."""
+    return (
+        isinstance(encoder, SkipNetwork)
+        and encoder.branch is None
+        and not settings.reconstruction_weight
+        and bool(learning(encoder))
+        and min(task.X.shape) > 2 * _rank(encoder)
+    )
+
+
+def _seen_through(encoder: SkipNetwork, axes: Tensor) -> SkipNetwork:
+    """The linear encoder of rows that are given along the axes (r, D)."""
+    small = SkipNetwork(encoder.linear.weight.detach() @ axes.T).to(axes.device)
+    with torch.no_grad():
+        small.linear.bias.copy_(encoder.linear.bias)
+    return small
+
+
+def _descend(
+    network: MapNetwork, task: Task, settings: FineTuning, inputs: DroppedRows | ReducedRows
+) -> None:
     n_steps = settings.n_iterations
     adam = Adam(_parameter_groups(network, settings))
-    step = _Step(network, task, settings)
+    step = _Step(network, task, settings, inputs)
     best = Best(network)
 
     def now() -> Tensor:
@@ -125,20 +173,27 @@ def finetune_atlas(network: MapNetwork, task: Task, settings: FineTuning) -> Non
 class _Step:
     """Loss of one step, with the codes and places of all rows from their last visit."""
 
-    def __init__(self, network: MapNetwork, task: Task, settings: FineTuning) -> None:
+    def __init__(
+        self,
+        network: MapNetwork,
+        task: Task,
+        settings: FineTuning,
+        inputs: DroppedRows | ReducedRows,
+    ) -> None:
         self.network, self.atlas = network, atlas_of(network)
         self.task, self.settings = task, settings
-        rate = dropout_rate(task, settings.dropout)
-        self.dropout = DropoutMasks(task.X, rate, settings.batch_size, task.generator)
+        self.inputs = inputs
         self.batches = _batches(len(task.X), settings.batch_size, task.generator)
         self.candidates = _Candidates()
         self.z, self.y = embed(network, task.X)
+        n = min(len(self.z), settings.batch_size) * self.z.shape[1]
+        self.normals = Window.of_normals(n, self.z, task.generator)
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Loss and KL at the next batch."""
         rows = next(self.batches)
         index = slice(None) if rows is None else rows
-        code = self.network.encoder(self.dropout(self.task.X[index]))
+        code = self.network.encoder(self.inputs(index))
         self.z[index] = code.detach()
         z = code + self._noise(code)
         pairs = self.candidates(self.atlas, z.detach(), iteration, is_fresh=rows is not None)
@@ -154,8 +209,7 @@ class _Step:
 
     def _noise(self, z: Tensor) -> Tensor:
         scale = (self.atlas.temperature / z.shape[1]).sqrt()
-        normal = torch.randn(z.shape, generator=self.task.generator, dtype=z.dtype).to(z.device)
-        return self.settings.noise * scale * normal
+        return self.settings.noise * scale * self.normals(z.shape)
 
     def _misfit(self, index: slice | Tensor, z: Tensor) -> Tensor:
         """Squared reconstruction error of the batch."""
@@ -214,7 +268,7 @@ def blend_pairs(atlas: AtlasProjection, z: Tensor, pairs: Pairs) -> tuple[Tensor
     p = d - _mean_over_support(d, pairs).index_select(0, pairs.row)
     p = p + (1 / pairs.size).index_select(0, pairs.row)
     chart = atlas.charts.index_select(0, pairs.landmark) + atlas.shared_chart
-    offset = (chart @ (z_pair - K).unsqueeze(2)).squeeze(2)
+    offset = torch.linalg.vecdot(chart, (z_pair - K).unsqueeze(1))  # bmm: ten times slower backward
     reach = (atlas.clip * p).unsqueeze(1)
     clipped = torch.minimum(torch.maximum(offset, -reach), reach)
     terms = p.unsqueeze(1) * atlas.places.index_select(0, pairs.landmark) + clipped
@@ -251,7 +305,7 @@ def directional_derivative(atlas: AtlasProjection, blend: Blend, pairs: Pairs, u
     dp = (d - _mean_over_support(d, pairs).index_select(0, pairs.row)).unsqueeze(1)
     reach = (atlas.clip * blend.p).unsqueeze(1)
     inside = blend.offset.abs() <= reach
-    slope = (blend.chart @ u_pair.unsqueeze(2)).squeeze(2)
+    slope = torch.linalg.vecdot(blend.chart, u_pair.unsqueeze(1))
     change = torch.where(inside, slope, blend.offset.sign() * atlas.clip * dp)
     terms = dp * atlas.places.index_select(0, pairs.landmark) + change
     return (u @ atlas.tilt.T).index_add(0, pairs.row, terms)
@@ -288,69 +342,6 @@ def _candidate_scores(atlas: AtlasProjection, z: Tensor, index: Tensor, valid: T
     scores = z.new_full(valid.shape, -torch.inf)
     scores[row, slot] = s
     return scores
-
-
-def dropout_rate(task: Task, energy: float, *, n_rows: int = 2000) -> float:
-    r"""Share of entries to drop so that rows move a given part of the way to a neighbour.
-
-    Dropping with rate r and scaling the rest moves a row by ``r / (1 - r) |x|^2`` in the mean
-    square, whatever the number and scale of the columns.
-
-    Parameters
-    ----------
-    task : Task
-        Rows and their neighbours.
-    energy : float
-        That mean square, in units of the squared distance to the tenth neighbour.
-    n_rows : int
-        Rows looked at.
-
-    Returns
-    -------
-    float
-        r, below 1/2.
-    """
-    rows = slice(None, None, max(1, len(task.X) // n_rows))
-    x, near = task.X[rows], task.X[task.neighbors[rows, :10][:, -1]]
-    length = float(x.square().sum(1).mean())
-    odds = energy * float((x - near).square().sum(1).mean()) / length if length else 0.0
-    return min(0.5, odds / (1 + odds))
-
-
-class DropoutMasks:
-    """Input dropout from one stored mask, read at a random offset in each step.
-
-    Drawing N x D random numbers would cost more than the network; one mask a little longer than a
-    batch, read from a random position, is as good.
-
-    Parameters
-    ----------
-    X : Tensor of shape (N, D)
-        Training rows.
-    rate : float
-        Share of entries dropped, set to zero; the others are scaled up.
-    batch_size : int
-        Largest batch.
-    generator : torch.Generator
-        Source of randomness.
-    """
-
-    def __init__(self, X: Tensor, rate: float, batch_size: int, generator: torch.Generator) -> None:
-        self._generator = generator
-        self._rate = rate
-        if not rate:
-            return
-        n = min(len(X), batch_size) * X.shape[1]
-        self._slack = max(1, n // 4)
-        keep = torch.rand(n + self._slack, generator=generator) >= rate
-        self._mask = (keep.to(X.dtype) / (1 - rate)).to(X.device)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Drop entries of `x` (B, D)."""
-        if not self._rate:
-            return x
-        offset = int(torch.randint(self._slack, (1,), generator=self._generator))
-        return x * self._mask[offset : offset + x.numel()].view_as(x)
 
 
 def _batches(n_rows: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor | None]:
