@@ -40,7 +40,7 @@ _POINTS = 256  # asked on a way at once
 _REFINEMENTS = 3
 _WELL_INSIDE = 0.1  # of the target's size: where a climb ends
 _CLIMBS = 20
-_STEPS = np.array([1, 0.5, 0.25, 0.1, 0.03, 0.01])
+_STEPS = np.array([1, 0.5, 0.25, 0.1, 0.03, 0.01])[:, None, None]
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def _take_in(quest: Quest, trail: _Trail, changes: Array) -> None:
 def _climb(
     quest: Quest, changes: Array, low: ArrayLike = -np.inf, high: ArrayLike = np.inf
 ) -> Array:
-    """Take changes (M, D) into the target, region by region: least-squares steps of each map."""
+    """Take changes (M, D) into the target: by least-squares steps of each map, or more of them."""
     depth = _WELL_INSIDE * quest.arrival.reach
     for _ in range(_CLIMBS):
         places = quest.places(changes)
@@ -227,7 +227,8 @@ def _climb(
             quest.local_maps(changes) * np.broadcast_to(np.less(low, high), changes.shape)[:, None]
         )
         step = np.einsum("mdk,mk->md", inverse, wanted)
-        trials = np.clip(changes + _STEPS[:, None, None] * step, low, high)
+        ways = np.concatenate([changes + _STEPS * step, changes + _STEPS * changes])
+        trials = np.clip(ways, low, high)
         margins = quest.margins(trials.reshape(-1, changes.shape[1])).reshape(trials.shape[:2])
         best = margins.argmax(0), np.arange(len(changes))
         is_better = margins[best] > margin
