@@ -1,6 +1,7 @@
 """What a map says about its points: local maps, contributions, contrasts, landmarks."""
 
 from ptsne.explanation.baselines import Baseline
+from ptsne.explanation.counterfactuals import Counterfactual
 from ptsne.explanation.explaining import explain_rows
 from ptsne.explanation.explanation import Explanation
 from ptsne.explanation.source import AffineMap, Array, Landmarks, Source
@@ -10,6 +11,7 @@ __all__ = [
     "AffineMap",
     "Array",
     "Baseline",
+    "Counterfactual",
     "Calibration",
     "Explanation",
     "Landmarks",
