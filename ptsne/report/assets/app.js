@@ -116,7 +116,7 @@ class App {
     const isStale = () => ticket !== this.paintTicket;
     let paintAt = performance.now() + 1000;
     const onProgress = (part) => {
-      byId("progress").textContent = `walking to all rows: ${Math.round(100 * part)} %`;
+      byId("progress").textContent = `walking: ${Math.round(100 * part)} %`;
       const now = performance.now();
       if (now < paintAt) return;
       this.colourByNumber(this.explainer.contributions(f), "contribution");
@@ -178,7 +178,7 @@ class App {
     for (const [name, slot] of Object.entries({ A, B })) {
       if (slot && slot.rows.length > 1) slot.rows.forEach((i) => member.set(i, GROUP_COLOURS[name]));
     }
-    this.map.paint(member.size ? (i) => member.get(i) ?? 0xc4c8cc60 : this.colourOf);
+    this.map.paint(member.size ? (i) => member.get(i) ?? FAINT : this.colourOf);
     const marks = ["A", "B"].filter((s) => this.slots[s]?.place).map((name) => ({ ...this.slots[name].place, name }));
     const isNewShown = this.newRow && !marks.some((m) => m.x === this.newRow.place.x && m.y === this.newRow.place.y);
     if (isNewShown) marks.push({ ...this.newRow.place, name: "new" });

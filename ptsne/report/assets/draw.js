@@ -1,5 +1,5 @@
 // Bars, pictures and colours. Text goes in as text, never as HTML.
-const PLUS = "#b2182b", MINUS = "#2166ac", GRAY = 0xc4c8ccff;
+const PLUS = "#b2182b", MINUS = "#2166ac", GRAY = 0xc4c8ccff, FAINT = 0xc4c8cc60;
 const TEN = [
   0x0072b2, 0xd55e00, 0x009e73, 0xcc79a7, 0x56b4e9, 0xe69f00, 0x882255, 0x999933, 0x332288, 0x7f7f7f,
 ];
@@ -53,7 +53,7 @@ function rampColour(ramp, t) {
 // Colours of numbers between their 1 and 99 %; numbers with a sign are centred at zero.
 function scaleFor(values, isSigned) {
   const finite = values.filter(Number.isFinite).sort();
-  if (!finite.length) return { low: 0, high: 1, ramp: VIRIDIS, colour: () => GRAY };
+  if (!finite.length) return { low: 0, high: 1, ramp: VIRIDIS, colour: () => FAINT };
   let low = quantile(finite, 0.01), high = quantile(finite, 0.99);
   if (low === high) [low, high] = [finite[0], finite[finite.length - 1]];
   if (isSigned) {
@@ -61,7 +61,7 @@ function scaleFor(values, isSigned) {
     low = -high;
   }
   const ramp = isSigned ? DIVERGING : VIRIDIS, width = high - low || 1;
-  const colour = (v) => (Number.isFinite(v) ? rampColour(ramp, (v - low) / width) : GRAY);
+  const colour = (v) => (Number.isFinite(v) ? rampColour(ramp, (v - low) / width) : FAINT);
   return { low, high, ramp, colour };
 }
 
