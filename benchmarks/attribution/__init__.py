@@ -1,0 +1,1 @@
+"""Parts of the benchmark of explanations: data, methods, measures, tasks with known answers."""
