@@ -222,6 +222,17 @@ def test_zero_input_is_finite_and_continuous(activation):
     torch.testing.assert_close(at, near, rtol=1e-8, atol=1e-9)
 
 
+def test_products_with_a_sparse_constant():
+    def both(m, x):
+        sparse = F.hardshrink(m.A.detach(), 0.3).to_sparse()
+        return torch.sparse.mm(sparse, x.T).T + (sparse @ x.T).T + m.w
+
+    model, x = apply(both), Case("", nn.Identity).x()
+    lin = linearize(model, x)
+    torch.testing.assert_close(lin.weight(), jacobian(model, x), rtol=1e-13, atol=1e-14)
+    torch.testing.assert_close(lin.bias(), model.w.detach().expand(3, 8))
+
+
 # ---- compositions ----
 
 

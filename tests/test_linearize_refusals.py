@@ -111,6 +111,11 @@ def test_torchscript():
     torch.testing.assert_close(moved, part(x).detach())
 
 
+def test_sparse_tensors_of_x():
+    said = refusal(Middle(lambda h: h.relu().to_sparse().to_dense()))
+    assert "module 'middle.1' makes a sparse tensor of x" in said
+
+
 def test_differences_name_operation_and_module_too():
     case = Case("", lambda: Middle(lambda h: h.prod(1)))
     with pytest.raises(UnsupportedOperation, match=r"ProdBackward.*'middle\.1'.*exact difference"):

@@ -36,8 +36,8 @@ def detached_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def storage_of(tensor: Tensor) -> int:
-    """Identity of a tensor's memory, shared by its views."""
-    return int(tensor.untyped_storage()._cdata)
+    """Identity of a tensor's memory, shared by its views; -1 for sparse ones, which have none."""
+    return int(tensor.untyped_storage()._cdata) if tensor.layout is torch.strided else -1
 
 
 def call_model(model: nn.Module, state: dict[str, Tensor], x: Tensor) -> Any:

@@ -139,7 +139,9 @@ def _convolution(operation: Operation) -> Held:
     return _product(operation, (0, 1), bias_part(operation, n_dims))
 
 
-@RULES.rule("addmm baddbmm addbmm addmv addr", keep=Keep.CONSTANTS, keep_tangent=Keep.INPUTS)
+@RULES.rule(
+    "addmm sparseaddmm baddbmm addbmm addmv addr", keep=Keep.CONSTANTS, keep_tangent=Keep.INPUTS
+)
 def _add_product(operation: Operation) -> Held:
     if not set(operation.edges) & {1, 2}:
         return affine(operation)

@@ -189,6 +189,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         # whole numbers and booleans are branches taken: constants of the held map
         if tensor.is_floating_point() or tensor.is_complex():
             self._note_precision(tensor.dtype)
+            self._refuse_sparse(tensor)
             storage = tensor.untyped_storage()
             if storage._cdata not in self._from_x:
                 # a weak reference also keeps the address from being used again
@@ -197,6 +198,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.n_bytes += storage.nbytes()
                 if self.n_bytes > self._limit:
                     raise BudgetExceeded
+
+    def _refuse_sparse(self, tensor: Tensor) -> None:
+        if tensor.layout is not torch.strided:
+            raise UnsupportedOperation(
+                f"{where(self.path)} makes a sparse tensor of x; what becomes of it cannot be "
+                "followed. Use .to_dense(), or torch.where on a dense tensor."
+            )
 
     def _note_precision(self, dtype: torch.dtype) -> None:
         if dtype in (torch.float16, torch.bfloat16):
@@ -267,4 +275,4 @@ def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
 
 
 def _storage(tensor: Tensor) -> int:
-    return int(tensor.untyped_storage()._cdata)
+    return int(tensor.untyped_storage()._cdata) if tensor.layout is torch.strided else -1

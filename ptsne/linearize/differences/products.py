@@ -17,7 +17,7 @@ DIFFERENCES = DifferenceBook()
 
 @DIFFERENCES.rule(
     """mul mm bmm mv dot linalgcross lerp linear convolution
-    convolutionoverrideable addmm baddbmm addbmm addmv addr addcmul"""
+    convolutionoverrideable addmm sparseaddmm baddbmm addbmm addmv addr addcmul"""
 )
 def _product(pair: Pair) -> Held:
     if len(pair.operation.edges) < 2:
