@@ -481,6 +481,18 @@ def test_targets_and_baselines():
     torch.testing.assert_close(single.double(), by_name, rtol=1e-5, atol=1e-6)
 
 
+def test_many_ways_are_integrated_as_one_by_one():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 20), nn.ReLU(), nn.Linear(20, 20), nn.ReLU(), nn.Linear(20, 3))
+    net = net.double().eval()
+    a, b = torch.randn(2, 700, 5, dtype=torch.float64)  # more than are asked at once
+    target = torch.arange(700) % 3
+    together = integrated_gradients(net, b, a, target)
+    for i in (0, 1, 511, 512, 699):
+        alone = integrated_gradients(net, b[i : i + 1], a[i], int(target[i]))
+        torch.testing.assert_close(together[i : i + 1], alone, atol=1e-12, rtol=0)
+
+
 def test_a_network_that_jumps_is_refused():
     case = named("threshold")
     with pytest.raises(CompletenessError, match="jumps"):

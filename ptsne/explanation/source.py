@@ -9,11 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ptsne.explanation.paired import paired_maps
-from ptsne.explanation.paths import attribute_ways
 from ptsne.explanation.trust import Calibration, Trust, measure_trust
 from ptsne.linearize import UnsupportedOperation, linearize
 from ptsne.networks import AtlasProjection, MapNetwork, apply_by_rows
-from ptsne.regions import region_radius
+from ptsne.regions import integrated_gradients, region_radius
 from ptsne.regions.running import in_double
 
 Array = NDArray[Any]
@@ -112,7 +111,7 @@ class Source:
         model = nn.Sequential(in_double(self.network), along.to(device)).eval()
         a, b = (torch.from_numpy(rows).to(device, torch.float64) for rows in (starts, ends))
         try:
-            parts: Array = attribute_ways(model, a, b).cpu().numpy()
+            parts: Array = integrated_gradients(model, b, a, 0).cpu().numpy()
         except UnsupportedOperation as error:
             raise UnsupportedOperation(f'{error}. For contrasts use method="paired"') from error
         return parts

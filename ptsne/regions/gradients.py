@@ -1,6 +1,6 @@
 """Integrated gradients: exact for piecewise linear networks, by quadrature for all others."""
 
-from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -91,56 +91,72 @@ def integrated_gradients(
             f"baseline must have shape {tuple(x.shape)}, or that of one row; got "
             f"{tuple(baseline.shape)}"
         )
-    if method == "exact":
-        average = partial(_exact, max_regions=max_regions)
-    else:
-        average = partial(_by_quadrature, n_points=n_points)
     with exact_arithmetic(x.device):
-        model, rows = in_double(model), x.detach().double()
-        starts = baseline.detach().to(rows).expand_as(rows)
+        model, ends = in_double(model), x.detach().double()
+        starts = baseline.detach().to(ends).expand_as(ends)
         with torch.no_grad():
-            columns = target_columns(model(rows), target)[:, 0].tolist()
-        ways = tqdm(
-            zip(starts, rows, columns, strict=True),
-            total=len(x),
-            desc="integrated gradients",
-            disable=not progress,
-        )
-        parts = [(b - a) * average(model, a, b, column) for a, b, column in ways]
-        return torch.stack(parts).to(x.dtype)
+            targets = target_columns(model(ends), target)[:, 0]
+        with tqdm(total=len(x), desc="integrated gradients", disable=not progress) as bar:
+            if method == "exact":
+                average = _exact(model, Ways(starts, ends, targets), max_regions, bar)
+            else:
+                average = _by_quadrature(model, Ways(starts, ends, targets), n_points, bar)
+        return ((ends - starts) * average).to(x.dtype)
 
 
-def _exact(model: nn.Module, a: Tensor, b: Tensor, column: int, *, max_regions: int) -> Tensor:
-    """Average gradient between a and b: the sum over regions of length times gradient."""
-    total = torch.zeros_like(a)
-    for found in walk(model, a, b, max_regions=max_regions, memory_budget=MEMORY_BUDGET):
-        target = torch.full_like(found.start, column, dtype=torch.long)
-        gradient = found.graph.output_gradient(target)
-        total += torch.einsum("n,n...->...", found.end - found.start, gradient)
-    _check_complete(model, a, b, column, total)
+class Ways(NamedTuple):
+    """Straight ways and the output that is asked on each: (P, ...), (P, ...) and (P,)."""
+
+    starts: Tensor
+    ends: Tensor
+    targets: Tensor
+
+
+def _exact(model: nn.Module, ways: Ways, max_regions: int, bar: "tqdm[Any]") -> Tensor:
+    """Average gradient on each way: the sum over its regions of length times gradient."""
+    starts, ends, targets = ways
+    total = torch.zeros_like(starts)
+    covered = 0.0
+    for graph, (way, start, end) in walk(
+        model, starts, ends, max_regions=max_regions, memory_budget=MEMORY_BUDGET
+    ):
+        length = (end - start).reshape(-1, *(1,) * (starts.dim() - 1))
+        total.index_add_(0, way, length * graph.output_gradient(targets[way]))
+        covered += float((end - start).sum())
+        bar.update(min(len(starts), round(covered)) - bar.n)
+    _check_complete(model, ways, total)
     return total
 
 
-def _check_complete(model: nn.Module, a: Tensor, b: Tensor, column: int, average: Tensor) -> None:
+def _check_complete(model: nn.Module, ways: Ways, average: Tensor) -> None:
+    starts, ends, targets = ways
     with torch.no_grad():
-        ends = torch.stack([model(end[None]).reshape(-1)[column] for end in (a, b)])
-    parts = average * (b - a)
-    gap = (ends[1] - ends[0] - parts.sum()).abs()
-    if not bool(gap <= _TOLERANCE * (ends.abs().sum() + parts.abs().sum())):
+        before, after = (
+            model(rows).flatten(1).gather(1, targets[:, None])[:, 0] for rows in (starts, ends)
+        )
+    parts = (average * (ends - starts)).flatten(1)
+    gap = (after - before - parts.sum(1)).abs()
+    is_complete = gap <= _TOLERANCE * (before.abs() + after.abs() + parts.abs().sum(1))
+    if not bool(is_complete.all()):
+        worst = int(torch.where(is_complete, 0.0, gap).nan_to_num(torch.inf).argmax())
         raise CompletenessError(
-            f"integrated gradients of output {column} miss its change by {float(gap):.3g}: the "
-            "network jumps on the way (a threshold, a comparison, rounding), and no integral of "
-            "gradients tells by how much"
+            f"integrated gradients of output {int(targets[worst])} miss its change by "
+            f"{float(gap[worst]):.3g}: the network jumps on the way (a threshold, a comparison, "
+            "rounding), and no integral of gradients tells by how much"
         )
 
 
-def _by_quadrature(model: nn.Module, a: Tensor, b: Tensor, column: int, *, n_points: int) -> Tensor:
-    """Average gradient between a and b by Gauss and Legendre's rule."""
+def _by_quadrature(model: nn.Module, ways: Ways, n_points: int, bar: "tqdm[Any]") -> Tensor:
+    """Average gradient on each way by Gauss and Legendre's rule."""
     nodes, weights = np.polynomial.legendre.leggauss(n_points)
-    time, weight = (torch.from_numpy(v).to(a) for v in ((nodes + 1) / 2, weights / 2))
-    points = a + time.reshape(-1, *(1,) * a.dim()) * (b - a)
-    with torch.enable_grad():
-        points = points.clone().requires_grad_(True)
-        output = model(points).reshape(n_points, -1)[:, column]
-        (gradient,) = torch.autograd.grad(output.sum(), points)
-    return torch.einsum("n,n...->...", weight, gradient)
+    time, weight = (torch.from_numpy(v).to(ways.starts) for v in ((nodes + 1) / 2, weights / 2))
+    averages = []
+    for a, b, column in zip(ways.starts, ways.ends, ways.targets.tolist(), strict=True):
+        points = a + time.reshape(-1, *(1,) * a.dim()) * (b - a)
+        with torch.enable_grad():
+            points = points.clone().requires_grad_(True)
+            output = model(points).reshape(n_points, -1)[:, column]
+            (gradient,) = torch.autograd.grad(output.sum(), points)
+        averages.append(torch.einsum("n,n...->...", weight, gradient))
+        bar.update()
+    return torch.stack(averages)

@@ -3,11 +3,11 @@
 The region of a point is convex, so that it meets the segment in an interval, whose ends are the
 first zeros of the margins: they are affine within. So the middle of a piece that is not yet known
 tells the interval around it, and leaves at most two shorter pieces to be asked in the same way, all
-pieces at once. Each region costs one forward pass and two products, and nothing is sampled.
+pieces of all segments at once. Each region costs one forward pass and two products, and nothing is
+sampled.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -41,21 +41,39 @@ class SegmentRegions(NamedTuple):
     patterns: Tensor
 
 
-@dataclass(frozen=True)
-class Interval:
-    """Regions of pieces of a segment, found together.
+class Pieces(NamedTuple):
+    """Pieces of segments.
+
+    Attributes
+    ----------
+    segment : int Tensor of shape (n,)
+        Which segment each lies on.
+    start, end : Tensor of shape (n,)
+        Its ends, as parts of the segment.
+    """
+
+    segment: Tensor
+    start: Tensor
+    end: Tensor
+
+    def part(self, start: int, stop: int | None = None) -> "Pieces":
+        """Some of the pieces."""
+        return Pieces(*(values[start:stop] for values in self))
+
+
+class Found(NamedTuple):
+    """Linear regions found together.
 
     Attributes
     ----------
     graph : SwitchGraph
         At one point of each region.
-    start, end : Tensor of shape (n,)
-        The regions, as parts of the segment.
+    regions : Pieces
+        What each region covers of its segment.
     """
 
     graph: SwitchGraph
-    start: Tensor
-    end: Tensor
+    regions: Pieces
 
 
 def segment_regions(
@@ -104,7 +122,8 @@ def segment_regions(
     check_arguments(model, a[None])
     options = {"max_regions": max_regions, "memory_budget": memory_budget}
     with exact_arithmetic(a.device):
-        parts = [(f.start, f.end, f.graph.branch) for f in walk(model, a, b, **options)]
+        found = walk(model, a[None], b[None], **options)
+        parts = [(f.regions.start, f.regions.end, f.graph.branch) for f in found]
     start, end, pattern = (torch.cat(part) for part in zip(*parts, strict=True))
     order = start.argsort()
     order = order[end[order] > start[order]]
@@ -117,24 +136,24 @@ def segment_regions(
 
 def walk(
     model: nn.Module, a: Tensor, b: Tensor, *, max_regions: int, memory_budget: int
-) -> Iterator[Interval]:
-    """Find the regions between a and b, some at a time and in no order.
+) -> Iterator[Found]:
+    """Find the regions on many segments, some at a time and in no order.
 
     Parameters
     ----------
     model : nn.Module
         The network.
-    a, b : Tensor of one input's shape
-        Ends.
+    a, b : Tensor of shape (P, ...)
+        Ends of the segments.
     max_regions : int
-        Give up beyond so many.
+        Give up beyond so many a segment, on average.
     memory_budget : int
         Bytes of one chunk.
 
     Yields
     ------
-    Interval
-        Regions; together they cover the segment.
+    Found
+        Regions; together they cover the segments.
 
     Raises
     ------
@@ -144,44 +163,48 @@ def walk(
         If there are more regions than `max_regions`.
     """
     if a.shape != b.shape:
-        raise ValueError(f"a and b must have one shape; got {tuple(a.shape)}, {tuple(b.shape)}")
+        raise ValueError(
+            f"a and b must have one shape; got {tuple(a.shape[1:])}, {tuple(b.shape[1:])}"
+        )
     a, b = a.detach().double(), b.detach().double()
-    run, step = Runner(model, torch.stack([a, b]), memory_budget), b - a
-    start, end = a.new_zeros(1), a.new_ones(1)
+    run, step = Runner(model, torch.cat([a[:1], b[:1]]), memory_budget), b - a
+    n_segments, width = len(a), (-1, *(1,) * (a.dim() - 1))
+    pieces = Pieces(
+        torch.arange(n_segments, device=a.device), a.new_zeros(n_segments), a.new_ones(n_segments)
+    )
     n_asked = 0
-    while len(start):
-        middle = (start[: run.size] + end[: run.size]) / 2
-        graph = run(a + middle.reshape(-1, *(1,) * a.dim()) * step)
-        n = len(graph.x)
-        n_asked += n
-        if n_asked > max_regions:
+    while len(pieces.segment):
+        segment, start, end = pieces.part(0, run.size)
+        middle = ((start + end) / 2).reshape(width)
+        graph = run(a[segment] + middle * step[segment])
+        asked, waiting = pieces.part(0, len(graph.x)), pieces.part(len(graph.x))
+        n_asked += len(graph.x)
+        if n_asked > max_regions * n_segments:
             raise LinearizationError(
                 f"the segment crosses more than {max_regions} linear regions; raise max_regions, "
                 "or integrate gradients with method='quadrature'"
             )
-        low, high = _around(graph, step, start[:n], middle[:n], end[:n])
-        yield Interval(graph, low, high)
-        start, end = _remaining(start, end, low, high)
+        regions = _around(graph, step[asked.segment], asked)
+        yield Found(graph, regions)
+        pieces = _remaining(waiting, asked, regions)
 
 
-def _around(
-    graph: SwitchGraph, step: Tensor, start: Tensor, middle: Tensor, end: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Ends of the region of each point within its piece."""
-    slope = graph.push(graph.groups)(step.expand(graph.x.shape))
-    margin = graph.margin
-    length = (end - start)[:, None]
-    tie = _TIE * _largest_of_group(graph)
-    is_rounding = (margin.abs() <= tie) & ((slope * length).abs() <= tie)
+def _around(graph: SwitchGraph, step: Tensor, pieces: Pieces) -> Pieces:
+    """Of each piece what lies in the region of its middle: up to the first zeros of margins."""
+    segment, start, end = pieces
+    slope = graph.push(graph.groups)(step)  # (n, switches)
+    margin, tie = graph.margin, _TIE * _largest_of_group(graph)
+    is_rounding = (margin.abs() <= tie) & ((slope * (end - start)[:, None]).abs() <= tie)
     moves = (slope != 0) & ~is_rounding & margin.isfinite()
     time = torch.where(moves, -margin / torch.where(moves, slope, 1.0), torch.inf)
     after = time.masked_fill(time < 0, torch.inf)
     before = (-time).masked_fill((time > 0) | ~moves, torch.inf)
     none = torch.full_like(start[:, None], torch.inf)
+    middle = (start + end) / 2
     low = torch.maximum(start, middle - torch.cat([before, none], 1).amin(1))
     high = torch.minimum(end, middle + torch.cat([after, none], 1).amin(1))
     low = torch.where(low - start <= _SHORTEST, start, low)
-    return low, torch.where(end - high <= _SHORTEST, end, high)
+    return Pieces(segment, low, torch.where(end - high <= _SHORTEST, end, high))
 
 
 def _largest_of_group(graph: SwitchGraph) -> Tensor:
@@ -193,10 +216,10 @@ def _largest_of_group(graph: SwitchGraph) -> Tensor:
     return torch.cat([graph.margin[:, :0], *parts], 1)
 
 
-def _remaining(start: Tensor, end: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+def _remaining(waiting: Pieces, asked: Pieces, regions: Pieces) -> Pieces:
     """Pieces still unknown: those not asked yet, and what is left on both sides of regions."""
-    n = len(low)
-    starts = torch.cat([start[n:], start[:n], high])
-    ends = torch.cat([end[n:], low, end[:n]])
-    is_long = ends - starts > _SHORTEST
-    return starts[is_long], ends[is_long]
+    segment = torch.cat([waiting.segment, asked.segment, asked.segment])
+    start = torch.cat([waiting.start, asked.start, regions.end])
+    end = torch.cat([waiting.end, regions.start, asked.end])
+    is_long = end - start > _SHORTEST
+    return Pieces(segment[is_long], start[is_long], end[is_long])
