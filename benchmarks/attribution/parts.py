@@ -8,7 +8,7 @@ import torch
 
 from attribution import clusters, measures, perturbation
 from attribution.methods import METHODS, names_for
-from attribution.problems import Problem, fitted, places, problem, trained
+from attribution.problems import MAX_ITER, Problem, fitted, places, problem, trained
 from ptsne import linearize
 from ptsne.datasets import load
 from ptsne.metrics import knn_accuracy, local_fidelity
@@ -80,7 +80,9 @@ def genes(name, projection, seed):
 
 def fidelity(name, projection, seed):
     """How well W of a row predicts where its 5 nearest training rows lie."""
-    map_, rows = trained(name, projection, seed), problem(name)
+    rows = problem(name)
+    n_iter = MAX_ITER if projection == "mlp-full" else "auto"  # its default takes many minutes
+    map_ = fitted(rows.X_train, projection, seed, max_iter=n_iter)
     Y_train = places(map_.network, map_.X_train).numpy()
     held_out = torch.from_numpy(rows.X_test)
     W_train, W = (linearize(map_.network, x).weight().numpy() for x in (map_.X_train, held_out))
