@@ -46,7 +46,7 @@ part = max(parts, key=parts.get)
 
 # %%
 # What was learned, in numbers.
-lengths = -np.sort(-why.importance(), axis=1)
+lengths = -np.sort(-np.linalg.norm(why.displacement(range(100)), axis=1), axis=1)
 is_half = lengths.cumsum(1) >= lengths.sum(1, keepdims=True) / 2
 n_pixels = np.median(is_half.argmax(1) + 1)
 print(

@@ -28,8 +28,8 @@ print(shares.round(2).to_string(index=False))
 
 # %%
 # The map, with the new flowers as rings; what moves one of them, the virginica that stands farthest
-# from where its local map puts the mean flower; and the contrast.
-moved = np.linalg.norm(why.Y - why.offset, axis=1)
+# from the mean flower; and the contrast.
+moved = np.linalg.norm(why.displacement().sum(2), axis=1)
 flower = int(np.where(y_new == 2, moved, 0).argmax())
 
 figure, (left, middle, right) = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")

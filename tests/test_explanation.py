@@ -112,6 +112,25 @@ def test_bad_baselines_get_advice(map_, X, baseline, labels, message):
         map_.explain(X[:3]).with_baseline(baseline, labels)
 
 
+@pytest.mark.parametrize("method", ["path", "paired"])
+@pytest.mark.parametrize("baseline", ["mean", "row"])
+def test_displacements_sum_to_the_whole_way_from_the_baseline(map_, X, baseline, method):
+    why = map_.explain(X, baseline=X[7] if baseline == "row" else baseline)
+    way = why.Y - map_.transform(why.baseline)
+    ways = why.displacement(method=method)
+    np.testing.assert_allclose(ways.sum(2), way, atol=1e-10)
+    np.testing.assert_allclose(why.displacement([5, 3], method=method), ways[[5, 3]], atol=1e-12)
+    with pytest.raises(ValueError, match='"path" or "paired"'):
+        why.displacement(method="local")
+
+
+def test_within_the_linear_region_of_the_baseline_contributions_are_the_displacement(map_, X):
+    radius = map_.explain(X).radius()
+    nearby = X + 0.4 * radius[:, None]  # half a radius away in four columns is 0.8 radii
+    why = map_.explain(X, baseline=nearby)
+    np.testing.assert_allclose(why.contributions, why.displacement(), atol=1e-9)
+
+
 def test_importance_does_not_depend_on_the_axes(map_, X):
     why = map_.explain(X[:10])
     turn = np.array([[0.6, -0.8], [0.8, 0.6]])

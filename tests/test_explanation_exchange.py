@@ -128,3 +128,13 @@ def test_unknown_words_and_absent_libraries_get_advice(why, monkeypatch):
         why.to_shap()
     with pytest.raises(ImportError, match="pip install polars"):
         why.to_frame("polars")
+
+
+@pytest.mark.parametrize("method", ["path", "paired"])
+def test_to_captum_is_complete(why, method):
+    attributions, delta = why.to_captum(1, method=method)
+    assert attributions.shape == why.X.shape
+    assert float(delta.abs().max()) < 1e-10
+    np.testing.assert_allclose(attributions, why.displacement(method=method)[:, 1])
+    with pytest.raises(ValueError, match="0 to 1; got 2"):
+        why.to_captum(2)

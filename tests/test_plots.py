@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.colors import to_rgba
 from numpy.testing import assert_allclose
 
+from maps import iris_explanation, iris_map
 from ptsne import plots
 from ptsne.explanation import Explanation
 from ptsne.plots.palette import BLUE, RED, TEN
@@ -230,15 +232,25 @@ def lengths_of(explanation, i):
 
 
 def test_bars_sum_to_the_way_of_the_point(explanation):
-    ax = plots.contributions(explanation, 3, n_features=4)
+    ax = plots.contributions(explanation, 3, n_features=4, method="local")
     widths = [bar.get_width() for bar in ax.patches]
     moved = explanation.Y[3] - explanation.offset[3]
     assert len(widths) == 5
     assert_allclose(sum(widths), np.linalg.norm(moved))
 
 
+@pytest.mark.parametrize("method", ["path", "paired"])
+def test_bars_are_the_way_from_the_place_of_the_baseline(method):
+    why = iris_explanation()
+    ax = plots.contributions(why, 120, method=method)
+    way = why.Y[120] - iris_map().network_(torch.from_numpy(why.baseline[:1].copy()))[0].numpy()
+    assert_allclose(sum(bar.get_width() for bar in ax.patches), np.linalg.norm(way))
+    parts = why.displacement([120], method=method)[0].T @ way / np.linalg.norm(way)
+    assert_allclose(sorted(bar.get_width() for bar in ax.patches), sorted(parts))
+
+
 def test_bars_are_ranked_named_and_coloured(explanation):
-    ax = plots.contributions(explanation, 3, n_features=4)
+    ax = plots.contributions(explanation, 3, n_features=4, method="local")
     lengths = lengths_of(explanation, 3)
     rank = sorted(range(6), key=lambda f: -abs(lengths[f]))[:4]
     for bar, label, f in zip(ax.patches, ax.get_yticklabels(), rank, strict=False):
@@ -250,7 +262,7 @@ def test_bars_are_ranked_named_and_coloured(explanation):
 
 
 def test_all_features_need_no_bar_of_others(explanation):
-    assert len(plots.contributions(explanation, 0, n_features=6).patches) == 6
+    assert len(plots.contributions(explanation, 0, n_features=6, method="local").patches) == 6
 
 
 def test_bars_do_not_change_when_the_map_is_turned(explanation):
@@ -260,7 +272,7 @@ def test_bars_do_not_change_when_the_map_is_turned(explanation):
         "weight": turn @ explanation.weight,
     })
     before, after = (
-        [bar.get_width() for bar in plots.contributions(e, 5).patches]
+        [bar.get_width() for bar in plots.contributions(e, 5, method="local").patches]
         for e in (explanation, turned)
     )
     assert_allclose(before, after)
@@ -271,7 +283,9 @@ def test_a_point_at_the_baseline_has_no_bars(explanation):
         **{f: getattr(explanation, f) for f in explanation.__dataclass_fields__},
         "baseline": explanation.X,
     })
-    assert all(bar.get_width() == 0 for bar in plots.contributions(still, 5).patches)
+    assert all(
+        bar.get_width() == 0 for bar in plots.contributions(still, 5, method="local").patches
+    )
 
 
 def square_areas(squares):
@@ -280,7 +294,7 @@ def square_areas(squares):
 
 
 def test_squares_on_a_picture_have_the_area_of_the_contribution(explanation):
-    ax = plots.contributions(explanation, 2, image_shape=(2, 3))
+    ax = plots.contributions(explanation, 2, image_shape=(2, 3), method="local")
     (squares,) = ax.collections
     lengths = np.array(lengths_of(explanation, 2))
     assert_allclose(squares.get_array(), lengths)
@@ -292,17 +306,21 @@ def test_squares_on_a_picture_have_the_area_of_the_contribution(explanation):
 
 
 def test_channels_of_a_picture_are_summed(explanation):
-    (squares,) = plots.contributions(explanation, 2, image_shape=(1, 2, 3)).collections
+    (squares,) = plots.contributions(
+        explanation, 2, image_shape=(1, 2, 3), method="local"
+    ).collections
     assert_allclose(squares.get_array(), np.reshape(lengths_of(explanation, 2), (2, 3)).sum(1))
 
 
 def test_a_wrong_image_shape_is_refused(explanation):
     with pytest.raises(ValueError, match=r"image_shape \(2, 2\) does not fit a row of 6"):
-        plots.contributions(explanation, 0, image_shape=(2, 2))
+        plots.contributions(explanation, 0, image_shape=(2, 2), method="local")
 
 
 def test_grid_joins_points_and_pictures_by_letter(explanation):
-    ax = plots.contribution_grid(explanation, [4, 7, 1, 9], (2, 3), y=np.arange(12) % 2)
+    ax = plots.contribution_grid(
+        explanation, [4, 7, 1, 9], (2, 3), y=np.arange(12) % 2, method="local"
+    )
     *panels, map_ax = sorted(ax.child_axes, key=lambda child: len(child.images) == 0)
     assert len(panels) == 4
     marks = {t.get_text(): t.get_position() for t in map_ax.texts if t.get_bbox_patch()}
@@ -314,14 +332,14 @@ def test_grid_joins_points_and_pictures_by_letter(explanation):
 
 
 def test_grid_has_letters_for_any_number_of_pictures(explanation):
-    ax = plots.contribution_grid(explanation, [0] * 28, (2, 3), n_columns=7)
+    ax = plots.contribution_grid(explanation, [0] * 28, (2, 3), n_columns=7, method="local")
     letters = [panel.texts[0].get_text() for panel in ax.child_axes if panel.images]
     assert letters[:2] + letters[-3:] == ["A", "B", "Z", "AA", "AB"]
 
 
 def test_grid_frames_have_the_colour_of_the_class(explanation):
     y = np.arange(12) % 2
-    ax = plots.contribution_grid(explanation, [4, 7], (2, 3), y=y)
+    ax = plots.contribution_grid(explanation, [4, 7], (2, 3), y=y, method="local")
     panels = [panel for panel in ax.child_axes if panel.images]
     assert [panel.spines["left"].get_edgecolor() for panel in panels] == [
         to_rgba(TEN[0]),
@@ -331,7 +349,7 @@ def test_grid_frames_have_the_colour_of_the_class(explanation):
 
 def test_names_step_aside_for_marks(explanation):
     y = np.arange(12)
-    ax = plots.contribution_grid(explanation, [4, 7], (2, 3), y=y)
+    ax = plots.contribution_grid(explanation, [4, 7], (2, 3), y=y, method="local")
     (map_ax,) = (child for child in ax.child_axes if not child.images)
     names = {t.get_text(): t.get_position() for t in map_ax.texts if not t.get_bbox_patch()}
     extent = np.ptp(map_ax.viewLim.get_points(), axis=0).max()

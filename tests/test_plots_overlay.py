@@ -11,7 +11,7 @@ from ptsne import plots
 def test_without_a_start_the_squares_are_lengths_of_the_whole_way():
     why = iris_explanation()
     ax = plots.overlay(why, 3, (2, 2))
-    moved = np.linalg.norm(why.Y[3] - why.offset[3])
+    moved = np.linalg.norm(why.displacement([3]).sum(2))
     assert ax.collections[0].get_array().sum() == pytest.approx(moved)
     assert ax.get_xlabel().startswith(f"sum {moved:.3g} map units")
     assert_allclose(ax.images[0].get_array(), why.X[3].reshape(2, 2))

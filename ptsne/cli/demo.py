@@ -155,14 +155,15 @@ def _save(ax: Any, path: Path) -> None:
 def _guide(folder: Path, iris: Fitted, flower: int) -> str:
     """What was written, and what to look at first."""
     why = iris.explanation
-    first = np.bincount(why.importance().argmax(1), minlength=why.X.shape[1])
+    lengths = np.linalg.norm(why.displacement(), axis=1)
+    first = np.bincount(lengths.argmax(1), minlength=why.X.shape[1])
     name, share = why.feature_names[first.argmax()], first.max() / first.sum()
     kind = iris.classes[iris.y_held_out[flower]]
     return f"""Written to {folder}/:
   digits-map.png            Ten islands, one a digit? Rings are held-out rows: are they at home?
   digits-contributions.png  Which pixels take a digit to its place (red), which hold it back (blue)?
   iris-map.png              Where two species meet, which flowers stand on the wrong side?
-  iris-contributions.png    What takes one {kind} from where the mean flower would land
+  iris-contributions.png    What takes one {kind} from the place of the mean flower
                             to its place? For {share:.0%} of the held-out flowers it is
                             {name} most of all.
   *-training.png            How the KL divergence fell, phase by phase.

@@ -1,11 +1,13 @@
-"""Explanations in the forms of other libraries: tables of pandas and polars, SHAP's."""
+"""Explanations in the forms of other libraries: tables of pandas and polars, SHAP's, captum's."""
 
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from sklearn import get_config
+from torch import Tensor
 
 from ptsne.explanation.source import Array
 
@@ -65,8 +67,9 @@ def to_shap(why: "Explanation", method: str) -> Any:
     """
     if method not in METHODS:
         raise ValueError(f'method must be "contributions", "path" or "paired"; got {method!r}')
-    values = why.contributions if method == "contributions" else _ways(why, method)
-    base = why.offset if method == "contributions" else why._source.places(why.baseline)
+    is_local = method == "contributions"
+    values = why.contributions if is_local else why.displacement(method=method)
+    base = why.offset if is_local else why._source.places(why.baseline)
     return _installed("shap").Explanation(
         values=np.ascontiguousarray(values.transpose(0, 2, 1)),
         base_values=base,
@@ -74,6 +77,38 @@ def to_shap(why: "Explanation", method: str) -> Any:
         feature_names=list(why.feature_names),
         output_names=[f"map {k + 1}" for k in range(values.shape[1])],
     )
+
+
+def to_captum(why: "Explanation", target: int, method: str) -> tuple[Tensor, Tensor]:
+    """Captum's form of an explanation.
+
+    Parameters
+    ----------
+    why : Explanation
+        Of N rows.
+    target : int
+        Coordinate of the map.
+    method : {"path", "paired"}
+        How the way from the baseline is attributed.
+
+    Returns
+    -------
+    attributions : Tensor of shape (N, D)
+        What each feature adds to the coordinate.
+    delta : Tensor of shape (N,)
+        Their sum less the change of the coordinate: 0 up to rounding.
+
+    Raises
+    ------
+    ValueError
+        If there is no such coordinate.
+    """
+    n_outputs = why.Y.shape[1]
+    if not 0 <= target < n_outputs:
+        raise ValueError(f"target must be a coordinate, 0 to {n_outputs - 1}; got {target!r}")
+    values = why.displacement(method=method)[:, target]
+    change = (why.Y - why._source.places(why.baseline))[:, target]
+    return torch.from_numpy(values), torch.from_numpy(values.sum(1) - change)
 
 
 def _columns(why: "Explanation") -> dict[str, Array]:
@@ -88,15 +123,6 @@ def _columns(why: "Explanation") -> dict[str, Array]:
     for name, values in (("contribution", why.contributions), ("weight", why.weight)):
         columns |= {f"{name}_{k + 1}": values[:, k].ravel() for k in range(K)}
     return columns
-
-
-def _ways(why: "Explanation", method: str) -> Array:
-    """Displacement (N, K, D) that each feature adds on the way from the baseline."""
-    ends = why.baseline.astype(np.float64), why.X.astype(np.float64)
-    if method == "paired":
-        return why._source.paired_ways(*ends)
-    axes = np.eye(why.weight.shape[1])
-    return np.stack([why._source.path_parts(*ends, axis) for axis in axes], 1)
 
 
 def _installed(library: str) -> ModuleType:

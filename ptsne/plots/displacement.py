@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
 from ptsne.explanation import Explanation
-from ptsne.plots.lengths import signed_lengths
+from ptsne.plots.lengths import displacements, signed_lengths
 from ptsne.plots.overlay import draw_overlay
 from ptsne.plots.palette import BLUE, GRAY, INK, RED, new_axes, plain
 from ptsne.plots.scatter import Names, map, row_colors
@@ -23,13 +23,14 @@ def contributions(
     *,
     n_features: int = 10,
     image_shape: tuple[int, ...] | None = None,
+    method: str = "path",
     ax: Axes | None = None,
 ) -> Axes:
-    r"""Draw what moves one point from where the baseline would land to where it stands.
+    r"""Draw what moves one point from the baseline's place to where it stands.
 
-    A feature contributes the displacement :math:`c_f = W_f (x_f - \text{baseline}_f)` on the map.
-    The picture shows its signed length along the whole way :math:`d = \sum_f c_f`, that is
-    :math:`c_f \cdot d / |d|`: these numbers sum to :math:`|d|` and do not change when the map is
+    A feature adds the displacement :math:`d_f` of ``explanation.displacement()``, and the picture
+    shows its signed length along the whole way :math:`d = \sum_f d_f`, that is
+    :math:`d_f \cdot d / |d|`: these numbers sum to :math:`|d|` and do not change when the map is
     turned, mirrored or shifted.
 
     Parameters
@@ -43,6 +44,9 @@ def contributions(
     image_shape : tuple of int, optional
         (height, width) or (height, width, channels) when the row is a picture: then every pixel
         carries a square whose area is the size of its signed length, summed over the channels.
+    method : {"path", "paired", "local"}, default="path"
+        How the way is attributed: as in ``explanation.displacement``; "local" draws
+        ``explanation.contributions``, whose way begins where the local map puts the baseline.
     ax : matplotlib Axes, optional
         Where to draw; a new figure by default.
 
@@ -51,7 +55,7 @@ def contributions(
     matplotlib Axes
         Axes with bars, the largest on top, or with the picture.
     """
-    lengths = signed_lengths(explanation.contributions[i])
+    lengths = signed_lengths(displacements(explanation, i, method))
     if image_shape is not None:
         ax = new_axes((3.6, 3.6)) if ax is None else ax
         draw_overlay(ax, explanation.X[i], lengths, image_shape)
@@ -72,9 +76,10 @@ def contribution_grid(
     y: ArrayLike | None = None,
     names: Names | None = None,
     n_columns: int = 3,
+    method: str = "path",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the map and, beside it, the pictures of several points with their contributions.
+    """Draw the map and, beside it, the pictures of several points with what moves each.
 
     Equal letters join a point on the map and its picture; frames have the colour of the class.
 
@@ -92,6 +97,8 @@ def contribution_grid(
         Names of the classes, as in `map`.
     n_columns : int
         Pictures side by side.
+    method : {"path", "paired", "local"}, default="path"
+        As in `contributions`.
     ax : matplotlib Axes, optional
         Area to draw in; a new figure by default.
 
@@ -107,7 +114,7 @@ def contribution_grid(
     map(explanation.Y, y=y, names=names, ax=map_ax)
     colors = row_colors(y, names, len(explanation.Y))
     for k, (i, panel) in enumerate(zip(indices, panels, strict=True)):
-        contributions(explanation, i, image_shape=image_shape, ax=panel)
+        contributions(explanation, i, image_shape=image_shape, method=method, ax=panel)
         panel.spines[:].set(color=colors[i], linewidth=2)
         _mark(panel, (0.09, 0.91), _letters(k), transform=panel.transAxes)
         _mark(map_ax, explanation.Y[i], _letters(k), transform=map_ax.transData)

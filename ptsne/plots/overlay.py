@@ -9,7 +9,7 @@ from matplotlib.colors import ListedColormap
 from numpy.typing import ArrayLike, NDArray
 
 from ptsne.explanation import Explanation
-from ptsne.plots.lengths import signed_lengths
+from ptsne.plots.lengths import displacements, signed_lengths
 from ptsne.plots.palette import BLUE, RED, paper_axes
 
 Array = NDArray[np.float64]
@@ -29,7 +29,7 @@ def overlay(
     """Draw a picture in gray with a square on every pixel: its area is what the pixel adds.
 
     What to read: red pixels take the picture towards its place on the map, blue ones hold it back.
-    Without `start` the way begins where the baseline would land, and the squares are lengths in map
+    Without `start` the way begins at the baseline's place, and the squares are lengths in map
     units; with it the way begins at another row, and they are shares that sum to 1.
 
     Parameters
@@ -75,7 +75,8 @@ def overlay(
     elif start is not None:
         numbers, unit = explanation.contrast(start, i), "of the way"
     else:
-        numbers, unit = signed_lengths(explanation.contributions[i]), "map units"
+        numbers = signed_lengths(displacements(explanation, i, "path"))
+        unit = "map units"
     ax = paper_axes(2.3, 2.1) if ax is None else ax
     pixels = draw_overlay(ax, row, numbers, shape)
     words = f"sum {numbers.sum():.3g} {unit}".strip()
