@@ -158,7 +158,7 @@ def test_a_file_without_quantiles_loads_and_asks_for_another_fit(flowers, iris, 
     tensors = load_file(tmp_path / "model")
     del tensors["_trust_quantiles"], tensors["_trust_readout"]
     header = persistence.read(tmp_path / "model").header
-    header["checksum"] = persistence._checksum(tensors)
+    header["checksum"] = persistence.checksum(tensors)
     save_file(tensors, tmp_path / "old", {"ptsne": json.dumps(header)})
     old = ptsne.load(tmp_path / "old")
     np.testing.assert_array_equal(old.transform(iris), flowers.transform(iris))

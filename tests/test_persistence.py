@@ -108,20 +108,3 @@ def test_other_safetensors_and_newer_formats_are_refused(path, tmp_path):
         ptsne.load(tmp_path / "newer")
     with pytest.raises(FileNotFoundError, match="no model file"):
         ptsne.load(tmp_path / "missing")
-
-
-def test_a_failed_save_leaves_the_old_file(path, tmp_path, monkeypatch):
-    target = tmp_path / "model"
-    target.write_bytes(path.read_bytes())
-    map_ = ptsne.load(path)
-
-    def fail(*_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(persistence, "save_file", fail)
-    with pytest.raises(OSError, match="disk full"):
-        map_.save(target)
-    assert target.read_bytes() == path.read_bytes()
-    assert [p.name for p in tmp_path.iterdir()] == ["model"]
-    with pytest.raises(OSError, match="No such file"):
-        map_.save(tmp_path / "no folder" / "model")
