@@ -337,7 +337,8 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """Rows that lie at given places: a decoder that starts at y, trained at the first call.
 
         Training needs the rows of `fit`, of which the estimator keeps a reference but never a
-        copy, and which are not pickled: call this once before pickling.
+        copy, and which are neither pickled nor saved: call this once before, and what it learned
+        goes along.
 
         Parameters
         ----------
@@ -353,13 +354,13 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Raises
         ------
         ValueError
-            If `Y` does not have K columns, or the decoder was not trained before pickling.
+            If `Y` does not have K columns, or the decoder was not trained before pickling or saving.
         """
         check_is_fitted(self)
         places = check_array(Y, dtype=[np.float64, np.float32], ensure_min_samples=0)
-        if places.shape[1] != self.embedding_.shape[1]:
+        if places.shape[1] != self._n_features_out:
             raise ValueError(
-                f"places have {self.embedding_.shape[1]} coordinates on this map; "
+                f"places have {self._n_features_out} coordinates on this map; "
                 f"got an array of shape {places.shape}"
             )
         if self._inverse is None:
@@ -394,16 +395,28 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         k = min(15, len(rows) // 3)
         return float(trustworthiness(rows, self._place(rows), n_neighbors=k, metric=self.metric))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        landmark_rows: bool = True,
+        embedding: bool = True,
+    ) -> None:
         """Write the fitted map to one file, without pickle; see `ptsne.persistence.save`.
 
         Parameters
         ----------
         path : path-like
-            File to write.
+            File to write; one that was there is replaced only by a whole one.
+        landmark_rows : bool, default=True
+            Keep the training rows nearest to the landmarks, in raw form: these are data. Without
+            them landmarks are row numbers and weights, and ``baseline="landmark"`` asks for rows.
+        embedding : bool, default=True
+            Keep `embedding_`, the places of the training rows. Without them the loaded map has no
+            such attribute.
         """
         check_is_fitted(self)
-        persistence.save(self, path)
+        persistence.save(self, path, landmark_rows=landmark_rows, embedding=embedding)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **modules: nn.Module | None) -> "ParametricTSNE":
@@ -512,7 +525,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         if self._training_rows is None:
             raise ValueError(
                 "the decoder of inverse_transform was not trained before this estimator was "
-                "pickled; call inverse_transform once after fit, then pickle"
+                "pickled or saved; call inverse_transform once after fit, then pickle or save"
             )
         generator = torch.Generator().manual_seed(
             check_random_state(self.random_state).randint(2**31 - 1)
