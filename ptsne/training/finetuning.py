@@ -1,6 +1,6 @@
 """Fine-tuning of charts, landmarks, places and encoder on the full-data KL."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, cast
 
@@ -25,7 +25,8 @@ FIDELITY_SCALE = 2.0
 """Map units beyond which a wrongly predicted displacement counts logarithmically."""
 RANK = 128
 """Principal directions in which a linear encoder of many columns is fine-tuned."""
-REFRESH = 5
+REFRESH = 10
+ROWS_IN_CACHE = 512
 CANDIDATE_MARGIN = 3.0
 
 
@@ -327,11 +328,27 @@ class _Candidates:
         self, atlas: AtlasProjection, z: Tensor, iteration: int, *, is_fresh: bool
     ) -> Pairs:
         if is_fresh or iteration % REFRESH == 0:
-            self._index, self._valid = candidates_within(atlas.scores(z), CANDIDATE_MARGIN)
+            self._index, self._valid = _all_candidates(atlas, z)
         scores = _candidate_scores(atlas, z, self._index, self._valid)
         active = scores > sparsemax_threshold(scores).unsqueeze(1)
         row, slot = active.nonzero(as_tuple=True)
         return Pairs(row, self._index[row, slot], active.sum(1).to(z.dtype))
+
+
+def _all_candidates(atlas: AtlasProjection, z: Tensor) -> tuple[Tensor, Tensor]:
+    """`candidates_within` the margin for all rows, scored in blocks that stay in the cache."""
+    blocks = [
+        candidates_within(atlas.scores(part), CANDIDATE_MARGIN)
+        for part in torch.split(z, ROWS_IN_CACHE)
+    ]
+    width = max(index.shape[1] for index, _ in blocks)
+    index, valid = zip(*blocks, strict=True)
+    return _stack(index, width), _stack(valid, width)
+
+
+def _stack(parts: Sequence[Tensor], width: int) -> Tensor:
+    """Rows of all parts, padded to one width."""
+    return torch.cat([nn.functional.pad(part, (0, width - part.shape[1])) for part in parts])
 
 
 def _candidate_scores(atlas: AtlasProjection, z: Tensor, index: Tensor, valid: Tensor) -> Tensor:
