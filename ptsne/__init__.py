@@ -22,6 +22,7 @@ from ptsne.regions import (
     region_radius,
     segment_regions,
 )
+from ptsne.single_cell import tsne
 
 load = ParametricTSNE.load
 
@@ -49,6 +50,7 @@ __all__ = [
     "report",
     "segment_regions",
     "split_prediction",
+    "tsne",
 ]
 
 

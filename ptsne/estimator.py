@@ -3,18 +3,20 @@
 import copy
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_random_state
+from sklearn.utils import Tags, check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ptsne import affinities, persistence
@@ -29,6 +31,7 @@ from ptsne.explanation import (
 from ptsne.losses import Edges
 from ptsne.metrics import trustworthiness
 from ptsne.networks import MapNetwork, apply_by_rows, fit_standardize, standardized_float32
+from ptsne.rows import Rows, as_dense, as_matrix, float32_copy, plain, read_rows, require_room
 from ptsne.training import (
     INTERRUPTED,
     Callback,
@@ -41,8 +44,8 @@ from ptsne.training import (
     train_map,
 )
 
-Rows = NDArray[Any]
 NEIGHBORS_PER_PERPLEXITY = 3
+FLOAT32_BYTES = 4
 SCORED_ROWS = 2000
 
 
@@ -148,6 +151,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     history_: list[dict[str, object]]
     _inverse: nn.Module | None
     _training_rows: Rows | None
+    _landmark_rows: NDArray[Any]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_components": [Interval(Integral, 1, 3, closed="both")],
@@ -219,8 +223,11 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
         Parameters
         ----------
-        X : array-like of shape (N, D)
-            Rows; a DataFrame gives its column names to the explanations.
+        X : array-like, tensor, DataFrame, sparse matrix or AnnData of shape (N, D)
+            Rows; a DataFrame or AnnData (its ``.X``) gives its column names to the explanations.
+            float32 and float64 are taken as they are, other numbers as float64. Sparse rows stay
+            sparse while neighbours are searched; dense are then a float32 copy for the training,
+            which may take 4 GiB, and the rows of the landmarks.
         y : None
             Ignored.
         neighbors : sparse matrix or (indices, distances), default=None
@@ -230,12 +237,12 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Returns
         -------
         ParametricTSNE
-            Itself, fitted.
+            Itself, fitted. An error leaves it as it was: an earlier map stays usable.
         """
         self.fit_transform(X, neighbors=neighbors)
         return self
 
-    def fit_transform(self, X: Any, y: object = None, *, neighbors: Any = None) -> Any:
+    def fit_transform(self, X: Any, y: object = None, *, neighbors: Any = None) -> Any:  # noqa: ARG002
         """Train the map and return the places of the training rows.
 
         Parameters
@@ -248,25 +255,12 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         ndarray of shape (N, K)
             `embedding_`; a DataFrame where `set_output` asks for one.
         """
-        self._validate_params()
-        rows = validate_data(self, X, dtype=[np.float64, np.float32], ensure_min_samples=2)
-        rng = check_random_state(self.random_state)
-        device = resolve_device(self.device)
-        generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
-        self._mean = rows.mean(0, dtype=np.float64)
-        self.perplexity_ = _lower_perplexity(self.perplexity, len(rows))
-        graph = self._neighbors(rows, neighbors, rng, device)
-        settings = map_settings(rows.shape, self.get_params(deep=False))
-        with ProgressBar(enabled=self.verbose > 0) as bar:
-            journal = Journal([*_as_sequence(self.callbacks), bar])
-            task = self._task(rows, graph, journal, generator, device=device)
-            network, landmark_rows = train_map(task, settings)
-        if journal.stopped == INTERRUPTED:
-            message = "training was interrupted; the best map so far is kept"
-            warnings.warn(message, ConvergenceWarning, stacklevel=2)
-        self._store(rows, network.cpu(), landmark_rows, journal)
-        y = torch.from_numpy(self.embedding_ / task.objective.unit).to(device, torch.float32)
-        self.kl_divergence_ = float(task.objective.gradient(y)[1])
+        trained = copy.copy(self)
+        trained._train(X, neighbors)
+        stale = vars(self).keys() - vars(trained).keys()
+        self.__dict__.update(vars(trained))
+        for name in stale:
+            delattr(self, name)
         return self.embedding_
 
     def transform(self, X: Any) -> Any:
@@ -274,15 +268,15 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
         Parameters
         ----------
-        X : array-like of shape (M, D)
-            Rows.
+        X : array-like, tensor, DataFrame, sparse matrix or AnnData of shape (M, D)
+            Rows; sparse ones become dense in blocks of 256 (8,192 on a GPU).
 
         Returns
         -------
         ndarray of shape (M, K)
             Places, in the precision of `X`.
         """
-        return self._place(self._validated(X))
+        return self._place(self._rows(X))
 
     def explain(
         self, X: Any, *, baseline: Baseline = "mean", method: str = "secant"
@@ -291,8 +285,8 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
         Parameters
         ----------
-        X : array-like of shape (M, D)
-            Rows.
+        X : array-like, tensor, DataFrame, sparse matrix or AnnData of shape (M, D)
+            Rows; the explanation holds them dense, beside W, which is K times as large.
         baseline : "mean", "zero", "landmark" or array of shape (D,) or (M, D), default="mean"
             What contributions are measured from: the mean of the training rows, zero, the training
             row nearest to the main landmark, or given rows. From the mean of each row's cluster:
@@ -321,15 +315,15 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
         Parameters
         ----------
-        X : array-like of shape (M, D)
+        X : array-like, tensor, DataFrame, sparse matrix or AnnData of shape (M, D)
             Rows.
 
         Returns
         -------
         ndarray of shape (M, D)
-            Reconstructed rows, in the columns' units.
+            Reconstructed rows, in the columns' units; dense, whatever `X` is.
         """
-        rows = self._validated(X)
+        rows = self._rows(X)
         network = self._network(rows.dtype)
         return apply_by_rows(network.autoencoder, rows)
 
@@ -354,10 +348,11 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Raises
         ------
         ValueError
-            If `Y` does not have K columns, or the decoder was not trained before pickling or saving.
+            If `Y` does not have K columns, or the decoder was not trained before it was pickled or
+            saved.
         """
         check_is_fitted(self)
-        places = check_array(Y, dtype=[np.float64, np.float32], ensure_min_samples=0)
+        places = check_array(plain(Y), dtype=[np.float64, np.float32], ensure_min_samples=0)
         if places.shape[1] != self._n_features_out:
             raise ValueError(
                 f"places have {self._n_features_out} coordinates on this map; "
@@ -374,7 +369,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
         Parameters
         ----------
-        X : array-like of shape (M, D)
+        X : array-like, tensor, DataFrame, sparse matrix or AnnData of shape (M, D)
             Rows; at least 4.
         y : None
             Ignored.
@@ -389,7 +384,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         ValueError
             If there are fewer than 4 rows.
         """
-        rows = self._validated(X)[:SCORED_ROWS]
+        rows = self._rows(X)[:SCORED_ROWS]
         if len(rows) < 4:
             raise ValueError(f"score needs at least 4 rows to rank neighbours; got {len(rows)}")
         k = min(15, len(rows) // 3)
@@ -436,6 +431,45 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """
         return persistence.load(cls, path, **modules)
 
+    def _train(self, X: Any, neighbors: Any) -> None:
+        """Everything that fitting does, in place."""
+        self._check_parameters()
+        rows = read_rows(self, X, reset=True, min_rows=2)
+        if sparse.issparse(as_matrix(rows)):
+            require_room(rows.shape, FLOAT32_BYTES, "fit fewer rows")
+        with advice_on_memory(rows.shape):
+            self._train_rows(rows, neighbors)
+
+    def _check_parameters(self) -> None:
+        """What scikit-learn's constraints let pass."""
+        self._validate_params()
+        for name, value in self.get_params(deep=False).items():
+            held = value if isinstance(value, (list, tuple)) else [value]
+            if name != "verbose" and any(isinstance(v, bool) for v in held):
+                raise ValueError(f"{name} must be made of numbers, not truth values; got {value!r}")
+        wrong = [c for c in _as_sequence(self.callbacks) if not callable(c)]
+        if wrong:
+            raise ValueError(f"callbacks must be callables; got {wrong[0]!r}")
+
+    def _train_rows(self, rows: Rows, neighbors: Any) -> None:
+        rng = check_random_state(self.random_state)
+        device = resolve_device(self.device)
+        generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
+        self._mean = rows.mean(0, dtype=np.float64)
+        self.perplexity_ = _lower_perplexity(self.perplexity, len(rows))
+        settings = map_settings(rows.shape, self.get_params(deep=False))
+        graph = self._neighbors(rows, neighbors, rng, device)
+        with ProgressBar(enabled=self.verbose > 0) as bar:
+            journal = Journal([*_as_sequence(self.callbacks), bar])
+            task = self._task(rows, graph, journal, generator, device=device)
+            network, landmark_rows = train_map(task, settings)
+        if journal.stopped == INTERRUPTED:
+            message = "training was interrupted; the best map so far is kept"
+            warnings.warn(message, ConvergenceWarning, stacklevel=4)
+        self._store(rows, network.cpu(), landmark_rows, journal)
+        y = torch.from_numpy(self.embedding_ / task.objective.unit).to(device, torch.float32)
+        self.kl_divergence_ = float(task.objective.gradient(y)[1])
+
     def _neighbors(
         self, rows: Rows, given: Any, rng: np.random.RandomState, device: torch.device
     ) -> affinities.Neighbors:
@@ -445,7 +479,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         largest = float(np.max(self.perplexity_))
         k = min(len(rows) - 1, int(NEIGHBORS_PER_PERPLEXITY * largest))
         return affinities.nearest_neighbors(
-            rows, max(1, k), metric=self.metric, random_state=rng, device=device
+            as_matrix(rows), max(1, k), metric=self.metric, random_state=rng, device=device
         )
 
     def _task(
@@ -466,7 +500,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             sigma = torch.from_numpy(bandwidths.sigma / unit).to(device, torch.float32)
         standardize = fit_standardize(rows)
         if isinstance(self.encoder, nn.Module):
-            x = np.array(rows, dtype=np.float32, order="C")
+            x = float32_copy(rows)
         else:  # in float64, so that rows far from zero keep their digits
             x = standardized_float32(standardize, rows)
         edges = Edges.from_sparse(P, dtype=torch.float32, device=device)
@@ -503,10 +537,14 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             return None
         return Calibration(self._trust_quantiles, self._trust_readout)
 
-    def _validated(self, X: Any) -> NDArray[Any]:
+    def _rows(self, X: Any) -> Any:
+        """Checked rows; sparse ones stay so until they are sliced."""
         check_is_fitted(self)
-        rows: NDArray[Any] = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
-        return rows
+        return read_rows(self, X)
+
+    def _validated(self, X: Any) -> NDArray[Any]:
+        """Checked rows as one dense array."""
+        return as_dense(self._rows(X))
 
     def _network(self, dtype: Any) -> MapNetwork:
         """The network on the device: our own in float64, whatever the precision of the rows."""
@@ -530,10 +568,15 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         generator = torch.Generator().manual_seed(
             check_random_state(self.random_state).randint(2**31 - 1)
         )
-        x = torch.from_numpy(np.array(self._training_rows, dtype=np.float32, order="C"))
+        x = torch.from_numpy(float32_copy(self._training_rows))
         y = torch.from_numpy(self.embedding_.astype(np.float32))
         with ProgressBar(enabled=self.verbose > 0) as bar:
             return train_inverse(x, y, Journal([bar]), generator)
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_training_rows": None}
@@ -560,7 +603,9 @@ def resolve_device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.empty(0, device=device).device
+        found = torch.zeros(1, device=device)
+        found.cpu()  # the meta device has no numbers
+        return found.device
     except (RuntimeError, AssertionError) as error:
         raise ValueError(
             f"device={device!r} is not available here ({str(error).splitlines()[0]}); "
@@ -568,10 +613,53 @@ def resolve_device(device: str) -> torch.device:
         ) from error
 
 
+@contextmanager
+def advice_on_memory(shape: tuple[int, ...]) -> Iterator[None]:
+    """Turn a failed allocation into an error that says what to change.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Rows and columns that are fitted.
+
+    Yields
+    ------
+    None
+        To the fitting.
+
+    Raises
+    ------
+    MemoryError
+        If there was not enough memory.
+    RuntimeError
+        Any other that came up.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise MemoryError(
+            f"not enough memory to fit {shape[0]} rows of {shape[1]} columns; fit fewer rows and "
+            "transform the others, reduce the columns with PCA or TruncatedSVD in a pipeline, "
+            f'lower n_landmarks, or on a GPU use device="cpu" ({error})'
+        ) from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    words = ("allocate memory", "not enough memory", "out of memory")  # what the CPU's says
+    return any(word in str(error).lower() for word in words)
+
+
 def _lower_perplexity(perplexity: float | Sequence[float], n_samples: int) -> Any:
     """Perplexities that `n_samples` rows allow, (N - 1) / 3 at most, with a warning."""
-    values = np.atleast_1d(np.asarray(perplexity, dtype=float))
-    if values.ndim != 1 or not len(values) or not (values > 0).all():
+    try:
+        values = np.atleast_1d(np.asarray(perplexity, dtype=float))
+    except (TypeError, ValueError):
+        values = np.array([np.nan])
+    if values.ndim != 1 or not len(values) or not ((values > 0) & np.isfinite(values)).all():
         raise ValueError(f"perplexity must be positive, or a list of such; got {perplexity!r}")
     highest = max(1.0, (n_samples - 1) / NEIGHBORS_PER_PERPLEXITY)
     if values.max() > highest:
@@ -579,7 +667,7 @@ def _lower_perplexity(perplexity: float | Sequence[float], n_samples: int) -> An
             f"perplexity {perplexity} is too high for {n_samples} rows; using {highest:.4g}, a "
             "third of the other rows; lower perplexity or pass more rows"
         )
-        warnings.warn(message, UserWarning, stacklevel=3)
+        warnings.warn(message, UserWarning, stacklevel=5)
     lowered = np.minimum(values, highest)
     return float(lowered[0]) if np.ndim(perplexity) == 0 else sorted(set(lowered.tolist()))
 

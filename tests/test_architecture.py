@@ -14,9 +14,9 @@ FLOORS = [
     {"affinities", "repulsion", "losses", "metrics", "datasets"},
     {"networks", "classifiers", "linearize"},
     {"training", "regions", "decomposition"},
-    {"explanation", "persistence"},
+    {"explanation", "persistence", "rows"},
     {"estimator", "pipelines", "plots"},
-    {"report", "evaluation"},
+    {"report", "evaluation", "single_cell"},
     {"cli"},
     {"__init__", "__main__"},
 ]

@@ -1,0 +1,328 @@
+"""Rows as people have them: arrays, tensors, tables, sparse matrices and annotated data."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Any, NamedTuple, NoReturn, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.utils.validation import check_array, validate_data
+
+DENSE_BUDGET = 2**32
+"""Bytes that sparse rows may take where they have to be dense."""
+LARGEST = 1e150
+"""Beyond it the squares of float64 values overflow."""
+NAMED_COLUMNS = 8
+"""Columns that an error names before it only counts the rest."""
+
+
+class Annotated(NamedTuple):
+    """A matrix beside the names of its columns, as an AnnData holds them.
+
+    Attributes
+    ----------
+    X : array-like or sparse matrix of shape (N, D)
+        Rows.
+    var_names : sequence of str
+        Names of the columns.
+    """
+
+    X: Any
+    var_names: Sequence[str]
+
+
+class SparseRows:
+    """Sparse rows that become dense only where they are sliced.
+
+    Parameters
+    ----------
+    matrix : csr_array of shape (N, D)
+        Rows, in canonical format.
+    """
+
+    def __init__(self, matrix: Any) -> None:
+        self.matrix = matrix
+        self.shape: tuple[int, int] = matrix.shape
+        self.dtype = matrix.dtype
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> NDArray[Any]:
+        dense: NDArray[Any] = self.matrix[rows].toarray()
+        return dense
+
+    def mean(self, axis: int, dtype: Any) -> NDArray[Any]:
+        """Column means (D,)."""
+        return np.asarray(self.matrix.sum(axis=axis, dtype=dtype)) / len(self)
+
+    def var(self, axis: int, dtype: Any) -> NDArray[Any]:
+        """Column variances (D,), from differences: nothing cancels."""
+        mean, column = self.mean(axis, dtype), self.matrix.indices
+        stored = (self.matrix.data - mean[column]) ** 2
+        n_stored = np.bincount(column, minlength=self.shape[1])
+        squares = np.bincount(column, stored, minlength=self.shape[1])
+        variance: NDArray[Any] = (squares + (len(self) - n_stored) * mean**2) / len(self)
+        return variance
+
+
+Rows: TypeAlias = Any  # ndarray or SparseRows
+
+
+def read_rows(estimator: Any, X: Any, *, reset: bool = False, min_rows: int = 1) -> Rows:
+    """Rows of any kind as float32 or float64 rows, checked; the caller's data are not touched.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Whose columns these are: names and number of columns are learned or compared.
+    X : array-like, sparse matrix, tensor, DataFrame or AnnData of shape (N, D)
+        Rows. float32 stays, everything else becomes float64.
+    reset : bool
+        Whether to learn the columns.
+    min_rows : int
+        Fewest rows.
+
+    Returns
+    -------
+    C-ordered ndarray or SparseRows of shape (N, D)
+        A view of the data where their layout allows it.
+
+    Notes
+    -----
+    ValueError if the rows are not a finite table of numbers, or have other columns than at `fit`;
+    TypeError if `X` is no table at all.
+    """
+    values, names = _annotated(X)
+    values = plain(values)
+    rows = check_array(
+        values,
+        accept_sparse="csr",
+        dtype=[np.float64, np.float32],
+        order="C",
+        ensure_all_finite=False,
+        ensure_min_samples=min_rows,
+        estimator=estimator,
+        input_name="X",
+    )
+    named = values if _is_table(values) else rows
+    validate_data(
+        estimator,
+        X=named if names is None else _empty_table(names),
+        reset=reset,
+        skip_check_array=True,
+    )
+    rows = _canonical(rows) if sparse.issparse(rows) else rows
+    _require_finite(rows, getattr(estimator, "feature_names_in_", None))
+    return rows
+
+
+def as_matrix(rows: Rows) -> Any:
+    """The ndarray or csr_array behind rows."""
+    return rows.matrix if isinstance(rows, SparseRows) else rows
+
+
+def as_dense(rows: Rows) -> NDArray[Any]:
+    """All rows as one array (N, D); MemoryError for sparse ones that take over 4 GiB so."""
+    if isinstance(rows, SparseRows):
+        require_room(rows.shape, rows.dtype.itemsize, "pass fewer rows at a time")
+    dense: NDArray[Any] = rows[:]
+    return dense
+
+
+def float32_copy(rows: Rows) -> NDArray[np.float32]:
+    """A dense copy (N, D) of rows in float32."""
+    result = np.empty(rows.shape, dtype=np.float32)
+    for start in range(0, len(rows), 4096):
+        result[start : start + 4096] = rows[start : start + 4096]
+    return result
+
+
+def require_room(shape: tuple[int, ...], itemsize: int, otherwise: str) -> None:
+    """Refuse to make sparse rows dense beyond the budget.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Rows and columns.
+    itemsize : int
+        Bytes a number.
+    otherwise : str
+        What else can be done.
+
+    Raises
+    ------
+    MemoryError
+        If they take more than 4 GiB.
+    """
+    size = shape[0] * shape[1] * itemsize
+    if size > DENSE_BUDGET:
+        raise MemoryError(
+            f"{shape[0]} sparse rows of {shape[1]} columns take {size / 2**30:.1f} GiB as a dense "
+            f"array, over the budget of {DENSE_BUDGET / 2**30:.3g} GiB; {otherwise}, or reduce the "
+            "columns first: make_pipeline(TruncatedSVD(100), ParametricTSNE())"
+        )
+
+
+# ---- kinds ----
+
+
+def _annotated(X: Any) -> tuple[Any, Sequence[str] | None]:
+    """Matrix and names of an AnnData; anything else as it is."""
+    if not (hasattr(X, "X") and hasattr(X, "var_names")):
+        return X, None
+    if X.X is None:
+        raise ValueError("the AnnData has no X; name a layer or a representation in ptsne.tsne")
+    matrix = X.X.to_memory() if hasattr(X.X, "to_memory") else X.X
+    return matrix, [str(name) for name in X.var_names]
+
+
+def plain(X: Any) -> Any:
+    """What `check_array` reads rightly, or a ValueError or TypeError that says what it is."""
+    if hasattr(type(X), "collect_schema") and hasattr(type(X), "collect"):
+        raise TypeError("X is a lazy frame, which holds no rows yet; pass X.collect()")
+    if isinstance(X, torch.Tensor):
+        return _from_tensor(X)
+    if _is_table(X):
+        _require_number_columns(X)
+    elif isinstance(X, (str, bytes, Mapping, AbstractSet, Iterator)) or X is None:
+        _refuse(X)
+    elif isinstance(X, np.ma.MaskedArray) and np.ma.getmaskarray(X).any():
+        raise ValueError(
+            "X has masked values, which have no place on a map; fill them (X.filled) or drop rows"
+        )
+    elif isinstance(X, (list, tuple)):
+        _require_one_length(X)
+    _require_numbers(getattr(X, "dtype", None))
+    return X
+
+
+def _refuse(X: Any) -> NoReturn:
+    raise TypeError(
+        "X must be rows of numbers, (n_samples, n_features): an array, a DataFrame, a sparse "
+        f"matrix, a tensor or an AnnData; got {type(X).__name__}"
+    )
+
+
+def _from_tensor(X: torch.Tensor) -> NDArray[Any]:
+    if X.layout is not torch.strided:
+        raise ValueError(
+            f"X is a tensor of layout {X.layout}; pass a scipy.sparse.csr_array or X.to_dense()"
+        )
+    if X.is_meta:
+        raise ValueError("X is a tensor on the meta device, which holds no numbers")
+    values = X.detach().cpu()
+    is_known = values.dtype is not torch.bfloat16  # NumPy has no such numbers
+    array: NDArray[Any] = (values if is_known else values.double()).numpy()
+    return array
+
+
+def _is_table(X: Any) -> bool:
+    return hasattr(X, "columns") and hasattr(X, "dtypes")
+
+
+def _require_number_columns(X: Any) -> None:
+    """Refuse a DataFrame with columns that are no numbers, and name them."""
+    if not len(X.columns):
+        raise ValueError("the table X has no columns; pass at least one column of numbers")
+    dtypes = zip(X.columns, X.dtypes, strict=True)  # pandas, polars
+    wrong = {str(name): str(dtype) for name, dtype in dtypes if not _is_number(dtype)}
+    if wrong:
+        named = [f"{name!r} ({dtype})" for name, dtype in wrong.items()][:NAMED_COLUMNS]
+        more = f" and {len(wrong) - len(named)} more" if len(wrong) > len(named) else ""
+        raise ValueError(
+            f"could not convert columns to numbers: {', '.join(named)}{more}; leave them out, or "
+            "encode them in front of the map: make_pipeline(make_column_transformer("
+            f"(OneHotEncoder(), {[*wrong][:NAMED_COLUMNS]}), remainder='passthrough'), "
+            "ParametricTSNE())"
+        )
+
+
+def _is_number(dtype: Any) -> bool:
+    if hasattr(dtype, "kind"):
+        return dtype.kind in "biuf"
+    return dtype.is_numeric() or str(dtype) == "Boolean"
+
+
+def _require_one_length(X: Sequence[Any]) -> None:
+    lengths = [len(row) for row in X if hasattr(row, "__len__") and np.ndim(row[:0]) == 1]
+    if len(set(lengths)) > 1:
+        other = next(i for i, n in enumerate(lengths) if n != lengths[0])
+        raise ValueError(
+            f"rows must have the same number of values: row 0 has {lengths[0]}, row {other} has "
+            f"{lengths[other]}"
+        )
+
+
+def _require_numbers(dtype: Any) -> None:
+    kind = getattr(dtype, "kind", None)
+    if kind in set("mMUSV"):
+        raise ValueError(
+            f"could not convert string, date or record to a number: X has dtype {dtype}; pass "
+            "columns of numbers"
+        )
+
+
+def _empty_table(names: Sequence[str]) -> Any:
+    """A table without rows whose columns have these names."""
+    import pandas as pd  # noqa: PLC0415 - optional: only annotated data have names beside a matrix
+
+    return pd.DataFrame(np.empty((0, len(names))), columns=list(names))
+
+
+def _canonical(matrix: Any) -> SparseRows:
+    """Sorted rows without duplicates: a copy where the caller's are not so."""
+    rows = sparse.csr_array(matrix)
+    if not rows.has_canonical_format:
+        rows = rows.copy()
+        rows.sum_duplicates()
+    return SparseRows(rows)
+
+
+# ---- finite numbers ----
+
+
+def _require_finite(rows: Rows, names: Sequence[str] | None) -> None:
+    """Refuse NaN, infinity and what squares to it, and name the first cell in reading order."""
+    cell = _first_beyond(rows)
+    if cell is None:
+        return
+    row, column, value = cell
+    name = f"{column}" if names is None else f"{column} ({str(names[column])!r})"
+    if np.isfinite(value):
+        raise ValueError(
+            f"Input X contains {value:.3g} in row {row}, column {name}: squared distances would "
+            f"overflow; scale the columns below {LARGEST:.0e}"
+        )
+    found = "NaN" if np.isnan(value) else "infinity"
+    raise ValueError(
+        f"Input X contains {found}: the first is in row {row}, column {name}; a map needs finite "
+        "numbers: fill gaps with SimpleImputer in a pipeline, or drop these rows"
+    )
+
+
+def _is_beyond(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where values are not finite or too large: NaN compares as false."""
+    largest = min(LARGEST, float(np.finfo(values.dtype).max))
+    is_beyond: NDArray[np.bool_] = ~(np.abs(values) <= largest)
+    return is_beyond
+
+
+def _first_beyond(rows: Rows) -> tuple[int, int, float] | None:
+    """Row, column and value of the first cell that cannot be used."""
+    if isinstance(rows, SparseRows):
+        matrix = rows.matrix
+        wrong = np.flatnonzero(_is_beyond(matrix.data))
+        if not len(wrong):
+            return None
+        at = wrong[0]
+        row = int(np.searchsorted(matrix.indptr, at, side="right")) - 1
+        return row, int(matrix.indices[at]), float(matrix.data[at])
+    for start in range(0, len(rows), 4096):
+        cells = np.argwhere(_is_beyond(rows[start : start + 4096]))
+        if len(cells):
+            row, column = (int(i) for i in cells[0])
+            return start + row, column, float(rows[start + row, column])
+    return None

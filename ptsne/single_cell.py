@@ -1,0 +1,59 @@
+"""A map of annotated data in one line."""
+
+from typing import Any
+
+from ptsne.estimator import ParametricTSNE
+from ptsne.rows import Annotated
+
+
+def tsne(
+    adata: Any,
+    *,
+    layer: str | None = None,
+    use_rep: str | None = None,
+    key_added: str = "X_ptsne",
+    **parameters: Any,
+) -> ParametricTSNE:
+    """Map the observations of an AnnData, and write their places into ``adata.obsm``.
+
+    Parameters
+    ----------
+    adata : AnnData of shape (N, D)
+        Observations; nothing but ``adata.obsm[key_added]`` is changed.
+    layer : str, default=None
+        ``adata.layers[layer]`` instead of ``adata.X``.
+    use_rep : str, default=None
+        ``adata.obsm[use_rep]`` instead, such as "X_pca".
+    key_added : str, default="X_ptsne"
+        Name of the places in ``adata.obsm``.
+    **parameters
+        Of `ParametricTSNE`.
+
+    Returns
+    -------
+    ParametricTSNE
+        The fitted map, for `explain` and `transform` of other data.
+
+    Notes
+    -----
+    ValueError if there is no such layer or representation, or both are named.
+    """
+    map_ = ParametricTSNE(**parameters)
+    adata.obsm[key_added] = map_.fit(_chosen(adata, layer, use_rep)).embedding_
+    return map_
+
+
+def _chosen(adata: Any, layer: str | None, use_rep: str | None) -> Any:
+    """The matrix asked for, with the names of its columns where it has any."""
+    if layer is not None and use_rep is not None:
+        raise ValueError("layer and use_rep both say what to map; pass one of them")
+    if layer is not None:
+        return Annotated(_entry(adata.layers, "layers", layer), adata.var_names)
+    return adata if use_rep is None else _entry(adata.obsm, "obsm", use_rep)
+
+
+def _entry(entries: Any, place: str, key: str) -> Any:
+    if key not in entries:
+        there = ", ".join(repr(name) for name in entries) or "nothing"
+        raise ValueError(f"adata.{place} has no {key!r}; it has {there}")
+    return entries[key]
