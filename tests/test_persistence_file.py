@@ -70,7 +70,7 @@ def test_a_full_disk_leaves_the_old_file(map_, old):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
-        with pytest.raises(OSError, match="not written.*ulimit -f"):
+        with pytest.raises(OSError, match=r"not written.*ulimit -f"):
             map_.save(old[0])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

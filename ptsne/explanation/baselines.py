@@ -45,7 +45,7 @@ def baseline_rows(
     if not isinstance(baseline, str):
         return _given(baseline, X)
     if baseline == "landmark":
-        return source.landmarks(X).rows[:, 0]
+        return _main_landmarks(X, source)
     if baseline == "cluster":
         return _cluster_means(X, labels)
     named = {"mean": mean, "zero": np.zeros(X.shape[1])}
@@ -55,6 +55,17 @@ def baseline_rows(
             f"got {baseline!r}"
         )
     return np.broadcast_to(named[baseline].astype(X.dtype), X.shape)
+
+
+def _main_landmarks(X: Array, source: Source) -> Array:
+    """Training row nearest to the landmark that holds each row most."""
+    rows: Array = source.landmarks(X).rows[:, 0]
+    if np.isnan(rows).any():
+        raise ValueError(
+            'baseline="landmark" needs rows that the file of this map was saved without; with the '
+            "training rows at hand pass baseline=X_train[explanation.landmarks.indices[:, 0]]"
+        )
+    return rows
 
 
 def _given(baseline: Any, X: Array) -> Array:

@@ -171,11 +171,11 @@ def read(path: str | os.PathLike[str]) -> ModelFile:
 
 def _parse(file: BinaryIO, path: Path) -> ModelFile:
     head = file.read(8)
-    known = [what for magic, what in FOREIGN.items() if head.startswith(magic)]
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(head, "little")
-    if known or length > min(HEADER_BYTES, size - 8):  # nothing is read that is not there
-        what = known[0] if known else "empty" if size == 0 else "cut off, or another kind of file"
+    if length > min(HEADER_BYTES, size - 8):  # nothing is read that is not there
+        known = [what for magic, what in FOREIGN.items() if head.startswith(magic)]
+        what = known[0] if known else "cut off, or another kind of file" if size else "empty"
         raise ValueError(f"{path} is not a ptsne model file, or is damaged: it is {what}")
     text = file.read(length)
     try:
