@@ -19,7 +19,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ptsne import affinities, persistence
+from ptsne import affinities, export, persistence
 from ptsne.explanation import (
     Baseline,
     Calibration,
@@ -430,6 +430,34 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             Fitted; gives the same bits.
         """
         return persistence.load(cls, path, **modules)
+
+    def to_onnx(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        with_explanation: bool = False,
+        dtype: str = "float32",
+    ) -> None:
+        """Write the fitted map as an ONNX graph; see `ptsne.export.write_onnx`.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write.
+        with_explanation : bool, default=False
+            Whether the graph gives W and b of each row beside its place.
+        dtype : {"float32", "float64"}, default="float32"
+            Precision of the graph.
+        """
+        check_is_fitted(self)
+        unnamed = [f"x{i}" for i in range(self.n_features_in_)]
+        export.write_onnx(
+            self.network_,
+            path,
+            feature_names=getattr(self, "feature_names_in_", unnamed),
+            with_explanation=with_explanation,
+            dtype=dtype,
+        )
 
     def _train(self, X: Any, neighbors: Any) -> None:
         """Everything that fitting does, in place."""

@@ -14,7 +14,7 @@ FLOORS = [
     {"affinities", "repulsion", "losses", "metrics", "datasets"},
     {"networks", "classifiers", "linearize"},
     {"training", "regions", "decomposition"},
-    {"explanation", "persistence", "rows"},
+    {"explanation", "persistence", "rows", "export"},
     {"estimator", "pipelines", "plots"},
     {"report", "evaluation", "single_cell"},
     {"cli"},
@@ -134,7 +134,7 @@ def test_the_linearizer_knows_no_network_of_ours():
 
 
 # pandas is not in the list: scikit-learn imports it itself where it is installed.
-@pytest.mark.parametrize("module", ["matplotlib", "umap", "openTSNE", "bokeh", "captum"])
+@pytest.mark.parametrize("module", ["matplotlib", "umap", "openTSNE", "bokeh", "captum", "onnx"])
 def test_importing_ptsne_is_light(module, modules_after_import):
     assert module not in modules_after_import
 

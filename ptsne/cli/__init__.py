@@ -1,4 +1,4 @@
-"""The command line: `ptsne demo | fit | transform | explain | report | serve`."""
+"""The command line: `ptsne demo | fit | transform | explain | report | serve | export`."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from ptsne import plots
-from ptsne.cli import demo, report
+from ptsne.cli import demo, export, report
 from ptsne.cli.tables import Table, TableError, read_table, write_csv
 from ptsne.estimator import ParametricTSNE
 
@@ -160,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_explain(commands)
     _add_report(commands)
     _add_serve(commands)
+    _add_export(commands)
     return parser
 
 
@@ -244,6 +245,12 @@ def _add_serve(commands: Any) -> None:
     _add_model_and_table(command)
     report.add_options(command)
     command.add_argument("--port", type=int, default=8000, help="port (default: 8000)")
+
+
+def _add_export(commands: Any) -> None:
+    text = "write a saved map as an ONNX file, which other languages and devices can run"
+    example = "ptsne export flowers.model -o flowers.onnx --with-explanation"
+    export.add_options(_add(commands, "export", export.write, text, example))
 
 
 def _add_model_and_tables(command: argparse.ArgumentParser) -> None:
