@@ -132,9 +132,13 @@ def _check_contents(
     expected = tensors.get("probe")
     if is_foreign and expected is None:
         return  # a module that takes no row but the user's own
-    if not is_foreign:
-        check_stages(network, tensors["_mean"], tensors.get("_trust_readout"), k)
-    place = probe(network, tensors["_mean"], torch.float64 if expected is None else expected.dtype)
+    try:
+        if not is_foreign:
+            check_stages(network, tensors["_mean"], tensors.get("_trust_readout"), k)
+        precision = torch.float64 if expected is None else expected.dtype
+        place = probe(network, tensors["_mean"], precision)
+    except (LookupError, RuntimeError, TypeError) as error:
+        raise ValueError(f"no row passes through its networks: {str(error)[:500]}") from error
     require(is_foreign or bool(place.isfinite().all()), "its places are not finite")
     require(
         expected is None or is_found_again(place, expected),

@@ -55,7 +55,7 @@ def build_network(
             own_projection or nn.Sequential(copy.deepcopy(cast(nn.Module, projection)), Scale(1.0)),
             decoder,
         )
-        network.to(precision).load_state_dict(state, assign=True)
+        _assign(network.to(precision), state)
     except (LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"its networks cannot be rebuilt: {str(error)[:500]}") from error
     return network.eval().requires_grad_(False)
@@ -80,11 +80,11 @@ def build_inverse(state: dict[str, Tensor]) -> nn.Sequential:
         If names, shapes or types do not fit.
     """
     try:
-        _precision(state)
+        precision = _precision(state)
         meta = {name: value.to("meta") for name, value in state.items()}
         with torch.device("meta"):
             network = nn.Sequential(_standardize(meta, "0."), _decoder(below(meta, "1.")))
-        network.load_state_dict(state, assign=True)
+        _assign(network.to(precision), state)
     except (LookupError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"its inverse cannot be rebuilt: {str(error)[:500]}") from error
     return network.eval()
@@ -99,12 +99,21 @@ def _precision(state: Mapping[str, Tensor]) -> torch.dtype:
     """The one floating type of a state without NaN."""
     floating = {name: value for name, value in state.items() if value.is_floating_point()}
     types = {value.dtype for value in floating.values()}
-    if len(types) != 1:
-        raise ValueError(f"weights must share one floating type; got {sorted(map(str, types))}")
+    if len(types) != 1 or types & {torch.float16}:
+        raise ValueError(f"weights must all be float64 or float32; got {sorted(map(str, types))}")
     bad = [name for name, value in floating.items() if value.isnan().any()]
     if bad:
         raise ValueError(f"{bad[0]} holds NaN")
     return types.pop()
+
+
+def _assign(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give a network the tensors of a file, whose names, shapes and types must be its own."""
+    wanted = {name: value.dtype for name, value in network.state_dict().items()}
+    network.load_state_dict(state, assign=True)
+    wrong = [name for name, dtype in wanted.items() if state[name].dtype != dtype]
+    if wrong:
+        raise ValueError(f"{wrong[0]} holds {state[wrong[0]].dtype}, not {wanted[wrong[0]]}")
 
 
 def _widths(state: Mapping[str, Tensor]) -> tuple[int, ...]:
@@ -115,7 +124,7 @@ def _widths(state: Mapping[str, Tensor]) -> tuple[int, ...]:
 
 
 def _standardize(state: Mapping[str, Tensor], prefix: str) -> Standardize:
-    return Standardize(state[f"{prefix}mean"], state[f"{prefix}scale"])
+    return Standardize(state[f"{prefix}mean"].double(), state[f"{prefix}scale"].double())
 
 
 def _skip(state: Mapping[str, Tensor], prefix: str) -> SkipNetwork:
