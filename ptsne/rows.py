@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 DENSE_BUDGET = 2**32
 """Bytes that sparse rows may take where they have to be dense."""
+NO_TABLES = (str, bytes, Mapping, AbstractSet, Iterator)
 LARGEST = 1e150
 """Beyond it the squares of float64 values overflow."""
 NAMED_COLUMNS = 8
@@ -187,8 +188,11 @@ def plain(X: Any) -> Any:
         return _from_tensor(X)
     if _is_table(X):
         _require_number_columns(X)
-    elif isinstance(X, (str, bytes, Mapping, AbstractSet, Iterator)) or X is None:
-        _refuse(X)
+    elif X is None or (isinstance(X, NO_TABLES) and not sparse.issparse(X)):  # DOK is a mapping
+        raise TypeError(
+            "X must be rows of numbers, (n_samples, n_features): an array, a DataFrame, a sparse "
+            f"matrix, a tensor or an AnnData; got {type(X).__name__}"
+        )
     elif isinstance(X, np.ma.MaskedArray) and np.ma.getmaskarray(X).any():
         raise ValueError(
             "X has masked values, which have no place on a map; fill them (X.filled) or drop rows"
@@ -197,13 +201,6 @@ def plain(X: Any) -> Any:
         _require_one_length(X)
     _require_numbers(getattr(X, "dtype", None))
     return X
-
-
-def _refuse(X: Any) -> NoReturn:
-    raise TypeError(
-        "X must be rows of numbers, (n_samples, n_features): an array, a DataFrame, a sparse "
-        f"matrix, a tensor or an AnnData; got {type(X).__name__}"
-    )
 
 
 def _from_tensor(X: torch.Tensor) -> NDArray[Any]:
