@@ -355,6 +355,24 @@ def test_other_errors_of_callbacks_pass(error, unchanged):
     refuses(lambda: unchanged.set_params(callbacks=explode).fit(X[:, :3]), type(error), "mine")
 
 
+def test_the_old_map_answers_until_the_new_one_is_there():
+    map_ = quick().fit(X)
+    before, seen = map_.embedding_, []
+    map_.set_params(callbacks=lambda _: seen.append(map_.transform(X)), random_state=1).fit(X)
+    assert seen
+    assert all(np.array_equal(Y, before) for Y in seen)
+    assert (map_.embedding_ != before).any()
+
+
+def test_ctrl_c_before_training_keeps_the_old_map(unchanged, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ptsne.affinities.nearest_neighbors", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        unchanged.fit(X)
+
+
 def test_a_refit_replaces_everything():
     map_ = quick().fit(IRIS)
     again = map_.fit(X[:, :3])

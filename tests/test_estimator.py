@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits, load_iris
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.neighbors import KNeighborsTransformer
 from torch import nn
 
@@ -282,46 +282,7 @@ def test_awkward_data_is_mapped(X):
     assert map_.explain(X).residual.max() < 1e-11
 
 
-BAD = [
-    ({}, np.zeros((1, 3)), "minimum of 2 is required"),
-    ({}, np.array([[1.0, np.nan]] * 9), "contains NaN"),
-    ({}, np.array([[1.0, np.inf]] * 9), "infinity"),
-    ({}, np.array([["a", "b"]] * 9), "could not convert string"),
-    ({}, np.zeros(9), "Expected 2D array"),
-    ({"perplexity": -1}, np.eye(9), "perplexity"),
-    ({"perplexity": [5, 0]}, np.eye(9), "perplexity must be positive"),
-    ({"n_components": 4}, np.eye(9), "n_components"),
-    ({"metric": "hamming"}, np.eye(9), "metric"),
-    ({"encoder": "vgg"}, np.eye(9), "encoder"),
-    ({"encoder": (0,)}, np.eye(9), "encoder widths must be positive"),
-    ({"projection": "cnn"}, np.eye(9), "projection"),
-    ({"max_iter": 0}, np.eye(9), "max_iter"),
-    ({"device": "gpu9"}, np.eye(9), "not available here"),
-    ({"encoder": nn.Linear(5, 2)}, np.eye(9), "does not accept rows of 9 columns"),
-    ({"encoder": nn.Unflatten(1, (3, 3))}, np.eye(9), "must map rows"),
-    ({"projection": nn.Linear(3, 2)}, np.eye(9), "does not accept codes of 9 columns"),
-    ({"projection": nn.Linear(9, 5)}, np.eye(9), "must map codes"),
-]
-
-
-@pytest.mark.filterwarnings("ignore:perplexity .* is too high")
-@pytest.mark.parametrize(("parameters", "X", "message"), BAD, ids=[b[2] for b in BAD])
-def test_bad_input_is_refused_with_advice(parameters, X, message):
-    with pytest.raises(ValueError, match=message):
-        ParametricTSNE(**parameters).fit(X)
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_missing_gpu_is_named(X):
     with pytest.raises(ValueError, match='device="cpu"'):
         quick(device="cuda").fit(X)
-
-
-def test_wrong_columns_at_transform(X):
-    map_ = quick().fit(X)
-    with pytest.raises(ValueError, match="X has 3 features, but ParametricTSNE is expecting 4"):
-        map_.transform(X[:, :3])
-    with pytest.raises(NotFittedError):
-        quick().transform(X)
-    with pytest.raises(ValueError, match="at least 4 rows"):
-        map_.score(X[:3])
