@@ -63,7 +63,7 @@ class ExportableAtlas(AtlasProjection):
         """Landmarks that hold each row of `z` (B, L): index (B, k), best first, and active."""
         scores = self.scores(z)
         near = scores > scores.amax(1, keepdim=True) - CANDIDATE_MARGIN
-        k = cast(int, near.sum(1).max().item())
+        k = cast(int, near.sum(1).max().clamp(min=1).item())  # 0 where all rows are NaN
         PROMISE(k >= 1)
         PROMISE(k <= scores.shape[1])
         index = scores.topk(k, dim=1).indices

@@ -17,7 +17,7 @@ from torch import nn
 
 from ptsne import ParametricTSNE, UnsupportedOperation, linearize
 from ptsne.cli import main
-from ptsne.export import OPSET, ExplainedMap, exportable, write_onnx
+from ptsne.export import OPSET, ExplainedMap, _write, exportable, write_onnx
 from ptsne.networks import (
     AtlasProjection,
     MapNetwork,
@@ -52,7 +52,7 @@ def digits_atlas():
 
 
 def far_digits_atlas():
-    """Rows so far from zero that float32 has five digits left behind the point's place."""
+    """Rows so far from zero that float32 holds them to 6e-5, a millionth of their spread."""
     return ParametricTSNE(max_iter=80, random_state=0), load_digits().data[:500] + 1000
 
 
@@ -61,10 +61,11 @@ def iris_relu():
     return ParametricTSNE(max_iter=60, random_state=0, **network), load_iris(as_frame=True).data
 
 
+# the slow ones cross the same formulas and precisions the other way
 CASES = [
-    pytest.param((digits_atlas, "float64"), id="atlas-float64"),
     pytest.param((far_digits_atlas, "float32"), id="far-atlas-float32"),
     pytest.param((iris_relu, "float64"), id="relu-float64"),
+    pytest.param((digits_atlas, "float64"), id="atlas-float64", marks=pytest.mark.slow),
     pytest.param((iris_relu, "float32"), id="relu-float32", marks=pytest.mark.slow),
 ]
 
@@ -112,7 +113,8 @@ def test_places_agree(exported):
 def test_local_maps_agree_off_the_borders(exported):
     length = np.linalg.norm(exported.X - exported.X.mean(0), axis=1)
     inside = exported.why.radius() > BORDER[exported.dtype] * length
-    assert inside.mean() > 0.98  # 1.8 % stand that near a border of the ReLU map, 0.1 % of an atlas
+    # none stand that near in float64; in float32 0.3 % (atlas) and 0.8 % (ReLU), and none differ
+    assert inside.mean() > 0.99
     for name, wanted in [("weight", exported.why.weight), ("bias", exported.why.intercept)]:
         error = relative_error(exported.outputs[name], wanted)[inside]
         assert error.max() < TOLERANCE[exported.dtype], name
@@ -132,6 +134,15 @@ def test_any_number_of_rows(exported, n_rows):
     for found, wanted in zip(outputs, exported.outputs.values(), strict=True):
         assert found.shape == (n_rows, *wanted.shape[1:])
         assert relative_error(found, wanted[:n_rows]).max() < TOLERANCE[exported.dtype]
+
+
+def test_a_missing_number_gives_no_place_and_leaves_the_other_rows(exported):
+    X = exported.X[:3].copy()
+    X[1, 0] = np.nan
+    y, _, _ = exported.session.run(None, {"x": X})
+    assert np.isnan(y[1]).all()
+    assert relative_error(y[::2], exported.outputs["y"][:3:2]).max() < TOLERANCE[exported.dtype]
+    assert np.isnan(exported.session.run(["y"], {"x": X[1:2]})[0]).all()
 
 
 def test_the_file_says_what_it_is(exported):
@@ -158,9 +169,8 @@ def test_the_file_tells_no_names_of_files(exported):
 # ------------------------------------------------------------- forms that torch.export can follow
 
 
-def random_network(projection, widths=(), *, seed=0):
+def random_network(projection, widths=()):
     """An untrained map of 5 columns whose gates are all in use."""
-    torch.manual_seed(seed)
     skip = SkipNetwork(torch.randn(4, 5), widths)
     standardize = Standardize(torch.randn(5), torch.tensor(0.7))
     network = MapNetwork(nn.Sequential(standardize, skip), projection).double()
@@ -183,15 +193,17 @@ PROJECTIONS = {
 }
 
 
-@pytest.fixture(params=PROJECTIONS)
-def projection(request):
+@pytest.fixture(autouse=True)
+def _own_randomness():
     with torch.random.fork_rng():
-        yield PROJECTIONS[request.param]()
+        torch.manual_seed(0)
+        yield
 
 
 @pytest.mark.parametrize("widths", [(), (6, 8)])
+@pytest.mark.parametrize("projection", PROJECTIONS)
 def test_formulas_of_the_gates_are_those_of_the_linearizer(projection, widths):
-    network = random_network(projection, widths)
+    network = random_network(PROJECTIONS[projection](), widths)
     x = 3 * torch.randn(200, 5, dtype=torch.float64)
     y, weight, bias = ExplainedMap(exportable(network))(x)
     linear = linearize(network, x)
@@ -219,19 +231,14 @@ def test_the_form_is_a_copy():
         assert torch.equal(value, before[name])
 
 
-@pytest.mark.parametrize("explained", [False, True])
-def test_torch_export_takes_any_number_of_rows(explained):
+def test_torch_export_takes_any_number_of_rows():
     network = random_network(atlas(), (6,))
-    form = exportable(network)
-    model = ExplainedMap(form).eval() if explained else form
     example = torch.zeros(2, 5, dtype=torch.float64)
     rows = {0: torch.export.Dim("N")}
-    program = torch.export.export(model, (example,), dynamic_shapes=(rows,)).module()
+    program = torch.export.export(exportable(network), (example,), dynamic_shapes=(rows,)).module()
     x = 3 * torch.randn(300, 5, dtype=torch.float64)
     for n_rows in (1, 2, 300):
-        found = program(x[:n_rows])
-        y = found[0] if explained else found
-        assert_allclose(y, network(x[:n_rows]), rtol=1e-12, atol=1e-12)
+        assert_allclose(program(x[:n_rows]), network(x[:n_rows]), rtol=1e-12, atol=1e-12)
 
 
 # ------------------------------------------------------------------------------- what is refused
@@ -317,7 +324,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     path.write_bytes(b"old")
     monkeypatch.setattr("ptsne.export.Path.replace", full)
     with pytest.raises(OSError, match="no space left"):
-        write_onnx(foreign_network(torch.tanh), path, feature_names=names())
+        _write(path, b"new")
     assert path.read_bytes() == b"old"
     assert [file.name for file in tmp_path.iterdir()] == ["m.onnx"]
 
