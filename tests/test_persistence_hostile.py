@@ -17,7 +17,7 @@ from sklearn.datasets import load_iris
 from torch import nn
 
 import ptsne
-from ptsne import ParametricTSNE, persistence
+from ptsne import ParametricTSNE, cli, persistence
 from ptsne.persistence.file import header_checksum
 
 X = load_iris().data[::10]
@@ -470,3 +470,25 @@ def test_sealed_headers_never_place_rows_elsewhere(path, map_, target, draw):
     if not isinstance(header.get("format"), int):
         header["format"] = 2
     same_or_refused(target, sealed(tensors, header), map_)
+
+
+def test_a_map_of_another_machine_says_how_to_use_it_here(path, target, map_):
+    tensors, header = persistence.read(path)
+    header["parameters"]["device"] = "cuda:63"
+    target.write_bytes(sealed(tensors, header))
+    again = ptsne.load(target)
+    with pytest.raises(ValueError, match='use device="cpu"'):
+        again.transform(X)
+    np.testing.assert_array_equal(again.set_params(device="cpu").transform(X), map_.transform(X))
+
+
+def test_the_command_line_names_a_bad_file(data, target, capsys):
+    target.write_bytes(data[:-1])
+    table = target.with_name("table.npy")
+    np.save(table, X)
+    out = target.with_name("out.csv")
+    assert cli.main(["transform", str(target), str(table), "-o", str(out)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert "the-file is not a ptsne model file, or is damaged" in lines[0]
+    assert not out.exists()
