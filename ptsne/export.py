@@ -342,6 +342,11 @@ def write_onnx(
     Raises ImportError where onnx or onnxscript are not installed, and UnsupportedOperation, which
     names the operation, where a network of the user's has one that ONNX, or the formulas of W and
     b, lack.
+
+    float64 gives the places of `transform` to 1e-14 of the map's size. float32 gives them to a few
+    1e-6 (measured on digits), and to 4e-5 where the blends between 1,000 landmarks are a hundred
+    times as sharp as training makes them. W and b of a row that stands within rounding of the
+    border of its linear region may be those of the other side.
     """
     if dtype not in PRECISIONS:
         raise ValueError(f'dtype must be "float32" or "float64"; got {dtype!r}')
