@@ -8,7 +8,11 @@ import pandas as pd
 import pytest
 import torch
 from scipy import sparse
+from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_digits, load_iris
+from sklearn.decomposition import TruncatedSVD
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
 import ptsne
 from ptsne import ParametricTSNE, rows
@@ -253,6 +257,16 @@ def test_rows_beyond_the_budget_are_refused_before_they_are_dense(monkeypatch, p
         plain.explain(sparse.csr_array(X))
     assert (plain.transform(sparse.csr_array(X)) == plain.embedding_).all()
     assert plain.explain(X).X.shape == X.shape
+
+
+def test_the_advice_in_the_errors_works(wide):
+    table = IRIS.assign(kind=["a", "b", "c"] * 25)
+    with pytest.raises(ValueError, match="OneHotEncoder") as raised:
+        quick().fit(table)
+    encoder = make_column_transformer((OneHotEncoder(), ["kind"]), remainder="passthrough")
+    assert "make_column_transformer((OneHotEncoder(), ['kind'])" in str(raised.value)
+    assert make_pipeline(encoder, quick()).fit_transform(table).shape == (75, 2)
+    assert make_pipeline(TruncatedSVD(10), quick()).fit_transform(wide[:60]).shape == (60, 2)
 
 
 # ---- annotated data ----
