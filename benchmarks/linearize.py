@@ -133,7 +133,7 @@ def measured(network, method, budget):
     function(model, x)
     peak = status("VmHWM") - before
     times, forwards = [], []
-    while len(times) < 3 or (sum(times) < budget and len(times) < 50):
+    while not times or (sum(times) < budget and len(times) < 50):
         times.append(seconds(function, model, x))
         forwards.append(min(seconds(forward, model, x) for _ in range(3)))
     per_row = 1e3 / n_rows
