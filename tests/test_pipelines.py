@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from sklearn.base import clone
@@ -145,6 +145,7 @@ def test_every_step_folds(name, wine, y):
 
 
 NEED_LABELS = {"best", "neighborhood", "discriminant", "discriminant eigen"}
+NOT_ONTO = {"union", "random", "sparse random"}
 ELEMENTS = st.sampled_from(
     sorted(STEPS.keys() - NEED_LABELS - {"columns", "ica", "nothing", "word"})
 )
@@ -156,16 +157,22 @@ ELEMENTS = st.sampled_from(
 def test_chains_of_steps_compute_what_the_pipeline_computes(names):
     X = np.random.default_rng(0).normal(3, 2, (40, 13))
     steps = [(str(i), clone(STEPS[name])) for i, name in enumerate(names)]
+    pipeline = Pipeline(steps)
     try:
-        Z = Pipeline(steps).fit_transform(X)
+        Z = pipeline.fit(X).transform(X)
     except ValueError:
         return  # a projection asked for more components than the one before it left
+    # a column of rounding errors that is scaled to size is no measure: sklearn cannot repeat it
+    nudged = X * (1 + 1e-15 * np.random.default_rng(1).normal(size=X.shape))
+    assume(np.abs(pipeline.transform(nudged) - Z).max() < 1e-11 * max(1, np.abs(Z).max()))
     sites, _ = _split(Pipeline([*steps, ("map", None)]))
     block, columns = fold_steps(sites, X)
     x = torch.from_numpy(X)
     np.testing.assert_allclose(block(x).numpy(), Z, atol=1e-10 * max(1, np.abs(Z).max()))
     again = block(block.inverse(block(x)).nan_to_num()).numpy()
-    if "minmax clip" not in names:
+    # a clipped value stands for itself; of a step that does not fill its columns (more columns than
+    # it was given, random directions that coincide) a later projection need not find a way back
+    if "minmax clip" not in names and not NOT_ONTO & set(names[:-1]):
         np.testing.assert_allclose(again, Z, atol=1e-7 * max(1, np.abs(Z).max()))
     assert columns.names[:2] == ["x0", "x1"]
 
