@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "ptsne"
 
 # A module imports only from floors below its own, except for the pairs named in SAME_FLOOR.
 FLOORS = [
-    {"affinities", "repulsion", "losses", "metrics", "datasets"},
+    {"affinities", "devices", "repulsion", "losses", "metrics", "datasets"},
     {"networks", "classifiers", "linearize"},
     {"training", "regions", "decomposition"},
     {"explanation", "persistence", "rows", "export"},

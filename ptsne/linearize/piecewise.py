@@ -14,7 +14,7 @@ IN_PLACE_ADVICE = "Write the result into a new tensor: torch.cat, torch.where or
 # ---- linear, or a choice of branch: autograd's derivative is right, no constant ----
 
 
-def as_autograd(operation: Operation) -> Held:  # noqa: ARG001
+def as_autograd(_operation: Operation) -> Held:
     """Rule of operations whose derivative is right and which add no constant."""
     return Held()
 

@@ -35,7 +35,7 @@ def _product(operation: Operation, factors: Iterable[int], constants: Any = None
 
 def _pull_product(
     incoming: Gradients,
-    outgoing: Gradients,  # noqa: ARG001
+    _outgoing: Gradients,
     *,
     share: float,
     carriers: list[int],
@@ -85,7 +85,7 @@ def _third_is_gate(operation: Operation) -> Held:
 
 def _pull_all_but(
     incoming: Gradients,
-    outgoing: Gradients,  # noqa: ARG001
+    _outgoing: Gradients,
     *,
     blocked: int,
 ) -> Gradients:
@@ -106,7 +106,7 @@ def _gated(operation: Operation, *, carrier: int) -> Held:
 
 def _pull_carrier(
     incoming: Gradients,
-    outgoing: Gradients,  # noqa: ARG001
+    _outgoing: Gradients,
     *,
     carrier: int,
 ) -> Gradients:

@@ -32,8 +32,8 @@ class Block(nn.Module, ABC):
         z: Tensor = self(x)
         return z
 
-    def imputations(self, before: "Chain") -> Iterator[tuple["Chain", "Impute"]]:  # noqa: ARG002
-        """Blocks that fill missing values, each with what comes `before` it."""
+    def imputations(self, _before: "Chain") -> Iterator[tuple["Chain", "Impute"]]:
+        """Blocks that fill missing values, each with what comes before it."""
         yield from ()
 
 

@@ -79,12 +79,12 @@ def fold(step: Any, site: Site) -> Block:
 
 
 @fold.register
-def _word(step: str, site: Site) -> Block:  # noqa: ARG001 - "passthrough" is the only word left
+def _word(_step: str, _site: Site) -> Block:
     return Chain()
 
 
 @fold.register
-def _nothing(step: None, site: Site) -> Block:  # noqa: ARG001
+def _nothing(_step: None, _site: Site) -> Block:
     return Chain()
 
 
@@ -99,26 +99,26 @@ def _function(step: FunctionTransformer, site: Site) -> Block:
 
 
 @fold.register
-def _standard(step: StandardScaler, site: Site) -> Block:  # noqa: ARG001
+def _standard(step: StandardScaler, _site: Site) -> Block:
     centre = step.mean_ if step.with_mean else 0.0
     return Elementwise(centre, 1 / step.scale_ if step.with_std else 1.0)
 
 
 @fold.register
-def _robust(step: RobustScaler, site: Site) -> Block:  # noqa: ARG001
+def _robust(step: RobustScaler, _site: Site) -> Block:
     centre = step.center_ if step.with_centering else 0.0
     return Elementwise(centre, 1 / step.scale_ if step.with_scaling else 1.0)
 
 
 @fold.register
-def _min_max(step: MinMaxScaler, site: Site) -> Block:  # noqa: ARG001
+def _min_max(step: MinMaxScaler, _site: Site) -> Block:
     low, high = step.feature_range
     scaled = Elementwise(step.data_min_, step.scale_, low)
     return Chain(scaled, Clip(low, high)) if step.clip else scaled
 
 
 @fold.register
-def _max_abs(step: MaxAbsScaler, site: Site) -> Block:  # noqa: ARG001
+def _max_abs(step: MaxAbsScaler, _site: Site) -> Block:
     scaled = Elementwise(0.0, 1 / step.scale_)
     return Chain(scaled, Clip(-1.0, 1.0)) if getattr(step, "clip", False) else scaled
 
@@ -128,7 +128,7 @@ def _max_abs(step: MaxAbsScaler, site: Site) -> Block:  # noqa: ARG001
 
 @fold.register(PCA)
 @fold.register(IncrementalPCA)
-def _pca(step: PCA | IncrementalPCA, site: Site) -> Block:  # noqa: ARG001
+def _pca(step: PCA | IncrementalPCA, _site: Site) -> Block:
     if not step.whiten:
         return Project(step.components_, step.mean_)
     variance = np.maximum(step.explained_variance_, 0)
@@ -137,7 +137,7 @@ def _pca(step: PCA | IncrementalPCA, site: Site) -> Block:  # noqa: ARG001
 
 
 @fold.register
-def _ica(step: FastICA, site: Site) -> Block:  # noqa: ARG001
+def _ica(step: FastICA, _site: Site) -> Block:
     return Project(step.components_, step.mean_ if step.whiten else 0.0)
 
 
@@ -145,19 +145,19 @@ def _ica(step: FastICA, site: Site) -> Block:  # noqa: ARG001
 @fold.register(NeighborhoodComponentsAnalysis)
 @fold.register(GaussianRandomProjection)
 @fold.register(SparseRandomProjection)
-def _components(step: Any, site: Site) -> Block:  # noqa: ARG001
+def _components(step: Any, _site: Site) -> Block:
     A = step.components_
     return Project(A.toarray() if hasattr(A, "toarray") else A)
 
 
 @fold.register
-def _discriminant(step: LinearDiscriminantAnalysis, site: Site) -> Block:  # noqa: ARG001
+def _discriminant(step: LinearDiscriminantAnalysis, _site: Site) -> Block:
     A = step.scalings_[:, : len(step.get_feature_names_out())].T
     return Project(A, step.xbar_ if step.solver == "svd" else 0.0)
 
 
 @fold.register
-def _selector(step: SelectorMixin, site: Site) -> Block:  # noqa: ARG001
+def _selector(step: SelectorMixin, _site: Site) -> Block:
     support = step.get_support()
     return Select(np.flatnonzero(support), len(support))
 

@@ -138,7 +138,7 @@ def _bars(
     ax.set_yticks(range(len(shown)), named)
     ax.invert_yaxis()
     ax.axvline(0, color=INK, linewidth=0.8)
-    ax.margins(x=0.14)
+    ax.margins(x=0.24 if (shown < 0).any() else 0.14)  # room for the numbers left of the axis
     ax.tick_params(axis="y", length=0)
     ax.spines[["top", "right", "left"]].set_visible(False)
 

@@ -1,0 +1,77 @@
+"""Which device computes, and what to do when its memory is not enough."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def resolve_device(device: str) -> torch.device:
+    """Torch device for a name; "auto" is the GPU when there is one.
+
+    Parameters
+    ----------
+    device : str
+        "auto" or a torch device.
+
+    Returns
+    -------
+    torch.device
+        A device that exists here.
+
+    Raises
+    ------
+    ValueError
+        If the device does not exist here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.zeros(1, device=device)
+        found.cpu()  # the meta device has no numbers
+        return found.device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device={device!r} is not available here ({str(error).splitlines()[0]}); "
+            'use device="cpu" or device="auto"'
+        ) from error
+
+
+@contextmanager
+def advice_on_memory(shape: tuple[int, ...]) -> Iterator[None]:
+    """Turn a failed allocation into an error that says what to change.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Rows and columns that are fitted.
+
+    Yields
+    ------
+    None
+        To the fitting.
+
+    Raises
+    ------
+    MemoryError
+        If there was not enough memory.
+    RuntimeError
+        Any other that came up.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise MemoryError(
+            f"not enough memory to fit {shape[0]} rows of {shape[1]} columns; fit fewer rows and "
+            "transform the others, reduce the columns with PCA or TruncatedSVD in a pipeline, "
+            f'lower n_landmarks, or on a GPU use device="cpu" ({error})'
+        ) from error
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    words = ("allocate memory", "not enough memory", "out of memory")  # what the CPU's says
+    return any(word in str(error).lower() for word in words)
