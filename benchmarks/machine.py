@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import hashlib
+import json
 import os
 import platform
 import re
@@ -31,8 +32,14 @@ def hardware():
     return {"cpu": _cpu(), "cores": os.cpu_count(), "gpu": _gpu()}
 
 
-def versions(packages):
-    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
+def versions(packages, python=None):
+    """Of Python and some distributions, here or as another Python sees them."""
+    if python is None:
+        found = {name: _version(name) for name in packages}
+        return {"python": platform.python_version(), **found}
+    command = [str(python), __file__, *packages]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(run.stdout)
 
 
 def environment():
@@ -100,7 +107,7 @@ class Watch:
     Attributes
     ----------
     seconds, cpu_seconds : float
-        Wall time; time of all threads together.
+        Wall time; time of all threads together, and of child processes that have ended.
     memory_gib : float or None
         Peak of the resident memory above what it was at the start. None where the system does not
         tell it: Linux does, and lets a process reset its own high-water mark.
@@ -110,14 +117,19 @@ class Watch:
         gc.collect()
         _give_back_freed_memory()
         self._at_start = _resident("VmRSS") if _reset_high_water_mark() else None
-        self._start = time.perf_counter(), time.process_time()
+        self._start = time.perf_counter(), _processor_time()
         return self
 
     def __exit__(self, *_):
         self.seconds = time.perf_counter() - self._start[0]
-        self.cpu_seconds = time.process_time() - self._start[1]
+        self.cpu_seconds = _processor_time() - self._start[1]
         peak = None if self._at_start is None else _resident("VmHWM") - self._at_start
         self.memory_gib = None if peak is None else max(0, peak) / 2**20
+
+
+def _processor_time():
+    spent = os.times()
+    return time.process_time() + spent.children_user + spent.children_system
 
 
 def _resident(field):
@@ -141,3 +153,7 @@ def _give_back_freed_memory():
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
         if trim is not None:
             trim(0)
+
+
+if __name__ == "__main__":
+    print(json.dumps(versions(sys.argv[1:])))

@@ -3,7 +3,8 @@
     python benchmarks/plots.py
 
 One picture per map, and one per data set with the maps of all methods side by side. Dots are
-training rows, rings held-out rows.
+training rows, rings held-out rows. growth.png: seconds of fit by rows of the blobs, where at least
+two sizes were measured.
 """
 
 import argparse
@@ -16,6 +17,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import records
+import tables
 from methods import METHODS
 
 from ptsne import plots
@@ -64,12 +66,27 @@ def first_of_each_method(folder):
     return found
 
 
+def draw_growth(seconds):
+    """Seconds of fit by rows: a line per method, with its exponent."""
+    figure, ax = plt.subplots(figsize=(7, 5), layout="constrained")
+    for method, by_rows in seconds.items():
+        slope = tables.exponent(by_rows)
+        label = tables.title(method) + ("" if slope is None else f", rows^{slope:.2f}")
+        ax.loglog(list(by_rows), list(by_rows.values()), marker="o", label=label)
+    ax.set_xlabel("training rows")
+    ax.set_ylabel("fit, seconds")
+    ax.grid(visible=True, which="major", alpha=0.3)
+    ax.legend()
+    return figure
+
+
 def main(arguments=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="default: all")
     parser.add_argument("--maps", type=Path, default=records.MAPS)
+    parser.add_argument("--results", type=Path, default=records.RESULTS, help="for growth.png")
     options = parser.parse_args(arguments)
     folders = [folder for folder in sorted(options.maps.glob("*")) if folder.is_dir()]
     chosen = [f for f in folders if options.datasets is None or f.name in options.datasets]
@@ -79,6 +96,9 @@ def main(arguments=None):
         for path in sorted(folder.glob("*.npz")):
             save(draw(path).figure, path.with_suffix(".png"))
         save(sheet(first_of_each_method(folder)), folder.with_suffix(".png"))
+    seconds = tables.fit_seconds(records.read_all(options.results))
+    if any(len(by_rows) > 1 for by_rows in seconds.values()):
+        save(draw_growth(seconds), options.maps / "growth.png")
     return 0
 
 

@@ -12,18 +12,23 @@ import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 
+import environments
 import machine
+import numpy as np
 import records
 from methods import METHODS
+from splits import load_split
 
 DATASETS = ("iris", "digits", "pbmc4k", "mnist-10k", "fashion-10k")
 JOB = Path(__file__).resolve().parent / "job.py"
+QUALITY = JOB.with_name("quality.py")
 NOTES = [
     "every method was warmed up on a tiny random problem of the same columns before the clock "
     "started, so that no import and no just-in-time compilation (numba in umap-learn and "
@@ -37,17 +42,31 @@ NOTES = [
 ]
 
 
-def conditions(method, threads):
+def conditions(method, threads, folder=environments.FOLDER):
     """What a figure depends on: while it stays equal the figure need not be measured again."""
     entry = METHODS[method]
+    packages = ("numpy", *entry.packages)
     is_ours = entry.file == "ours"
     return {
         "parameters": entry.parameters,
         "threads": threads,
         **machine.hardware(),
-        "versions": machine.versions(("numpy", *entry.packages)),
+        "versions": _versions(packages, entry.environment, folder),
         "source": machine.source_hash() if is_ours else None,
     }
+
+
+def _versions(packages, environment, folder):
+    if environment is None:
+        return machine.versions(packages)
+    if _is_prepared(environment, folder):
+        return machine.versions(packages, environments.python_of(environment, folder))
+    return {}
+
+
+def _is_prepared(environment, folder):
+    noted = environments.state(environment, folder)
+    return noted is not None and noted["error"] is None
 
 
 def begun(dataset, method, current, folder):
@@ -69,41 +88,99 @@ def add_run(record, run):
 
 
 def run_job(dataset, method, seed, options):
-    """Figures of one run in a process of its own, or {"run": {"seed", "error"}}."""
-    with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "figures.json"
-        command = [sys.executable, str(JOB), dataset, method]
-        command += ["--seed", str(seed), "--threads", str(options.threads)]
-        command += ["--output", str(output), "--maps", str(options.maps)]
-        command += [] if options.data is None else ["--data", options.data]
-        error = _failure(command, options)
+    """Figures of one run, fitted and evaluated in processes of their own; or {"run": {"error"}}."""
+    environment = METHODS[method].environment
+    if environment is not None and not _is_prepared(environment, options.environments):
+        reason = environments.state(environment, options.environments)["error"]
+        return {"run": {"seed": seed, "error": f"cannot be installed: {reason}"}}
+    split = load_split(dataset, data_home=options.data)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for part in ("X_train", "X_test", "y_train", "y_test"):
+            np.save(folder / f"{part}.npy", getattr(split, part))
+        described = {"data": describe(split)}
+        fit = [str(JOB), place, method, "--seed", str(seed), "--threads", str(options.threads)]
+        error = _failure(fit, options, environment) or _failure([str(QUALITY), place], options)
         if error is not None:
-            return {"run": {"seed": seed, "error": error}}
-        return json.loads(output.read_text())
+            return {**described, "run": {"seed": seed, "error": error}}
+        save_map(options.maps / dataset / f"{method}-{seed}.npz", split, folder)
+        return {**described, **_figures(folder, seed)}
 
 
-def _failure(command, options):
-    """Run a command; why it failed, or None."""
-    threads = dict.fromkeys(machine.THREAD_VARIABLES, str(options.threads))
-    # the package measured is the one beside this folder, installed or not
-    path = os.pathsep.join(filter(None, [str(machine.ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, **threads, "PYTHONPATH": path}
+def describe(split):
+    return {
+        "training_rows": len(split.X_train),
+        "held_out_rows": len(split.X_test),
+        "columns": split.X_train.shape[1],
+        "classes": len(split.target_names),
+        "rule": split.rule,
+    }
+
+
+def save_map(path, split, folder):
+    """Places and classes, for plots.py."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(
+        path,
+        Y_train=np.load(folder / "Y_train.npy"),
+        Y_test=np.load(folder / "Y_test.npy"),
+        y_train=split.y_train,
+        y_test=split.y_test,
+        target_names=np.array(split.target_names),
+    )
+
+
+def _figures(folder, seed):
+    """What the two processes left, as one run."""
+    run, quality = (
+        json.loads((folder / f"{name}.json").read_text()) for name in ("job", "quality")
+    )
+    notes = [run.pop("note")]
+    run["seconds"]["evaluation"] = quality.pop("seconds")
+    run["perplexity"] = quality.pop("perplexity")
+    return {"notes": notes, "run": {"seed": seed, **run, "quality": quality}}
+
+
+def _failure(command, options, environment=None):
+    """Run a script with our Python or a peer's; why it failed, or None."""
+    variables = {**os.environ, **dict.fromkeys(machine.THREAD_VARIABLES, str(options.threads))}
+    path = variables.pop("PYTHONPATH", None)
+    if environment is None:
+        python = sys.executable
+        # the package measured is the one beside this folder, installed or not
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(machine.ROOT), path]))
+    else:
+        python = str(environments.python_of(environment, options.environments))
+    process = subprocess.Popen(
+        [python, *command],
+        env=variables,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     try:
-        run = subprocess.run(
-            command,
-            env=environment,
-            timeout=options.timeout,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        _, told = process.communicate(timeout=options.timeout)
     except subprocess.TimeoutExpired:
         return f"stopped after {options.timeout:g} seconds"
-    if run.returncode == 0:
+    finally:
+        _end(process)
+    if process.returncode == 0:
         return None
-    if run.returncode < 0:
-        return f"ended by signal {-run.returncode} (9: out of memory, as a rule)"
-    return last_error(run.stderr)
+    if process.returncode < 0:
+        return f"ended by signal {-process.returncode} (9: out of memory, as a rule)"
+    return last_error(told)
+
+
+def _end(process):
+    """End it with the processes that it started, if it has not ended."""
+    if process.poll() is not None:
+        return
+    if hasattr(os, "killpg"):
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.communicate()
 
 
 def last_error(text):
@@ -114,7 +191,10 @@ def last_error(text):
 
 def measure(dataset, method, seed, options):
     """Measure one seed, unless it is there, and store it; what to tell the user."""
-    current = conditions(method, options.threads)
+    environment = METHODS[method].environment
+    if environment is not None and environments.state(environment, options.environments) is None:
+        return "left out: there is no environment for it yet (--prepare makes it)"
+    current = conditions(method, options.threads, options.environments)
     record = begun(dataset, method, current, options.output)
     if has_run(record, seed) and not options.force:
         return "is there"
@@ -160,6 +240,13 @@ def parse(arguments=None):
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of every method")
     parser.add_argument("--timeout", type=float, default=7200, help="seconds per run")
     parser.add_argument("--force", action="store_true", help="measure again what is there")
+    parser.add_argument("--prepare", action="store_true", help="first install the peers")
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=environments.FOLDER,
+        help="of the peers; PTSNE_BENCHMARK_ENVIRONMENTS does the same",
+    )
     parser.add_argument("--output", type=Path, default=records.RESULTS)
     parser.add_argument("--maps", type=Path, default=records.MAPS)
     return parser.parse_args(arguments)
@@ -167,11 +254,14 @@ def parse(arguments=None):
 
 def main(arguments=None):
     options = parse(arguments)
+    if options.prepare:
+        needed = {METHODS[method].environment for method in options.methods} - {None}
+        environments.prepare_all(sorted(needed), options.environments)
     n_failed = 0
     for dataset in options.datasets:
         for method in options.methods:
             for seed in options.seeds:
-                print(f"{dataset:>12}  {method:<10} seed {seed}: ", end="", flush=True)
+                print(f"{dataset:>12}  {method:<17} seed {seed}: ", end="", flush=True)
                 told = measure(dataset, method, seed, options)
                 n_failed += told.startswith("failed")
                 print(told, flush=True)

@@ -23,14 +23,23 @@ README = Path(__file__).resolve().parent / "README.md"
 PROJECT_README = README.parent.parent / "README.md"
 ORDER = ("iris", "digits", "pbmc4k", "mnist-10k", "fashion-10k", "mnist-60k")
 ABSENT = "–"
+BUSY = "†"
+SPARE = 0.5  # of the load average above a method's own threads: what a quiet machine has
+FOOTNOTE = (
+    f"{BUSY} measured on a busy machine, with a load average above the threads of the method: not "
+    "its seconds but its processor seconds are to be read. Quality does not depend on it."
+)
 
 
 class Figure(NamedTuple):
-    """Where a number stands in a run, how many decimals it is printed with, and what wins."""
+    """Where a number stands in a run, how many decimals it is printed with, and what wins.
+
+    `lower_wins` is None where nothing wins.
+    """
 
     path: tuple[str, ...]
     digits: int = 3
-    lower_wins: bool = False
+    lower_wins: bool | None = False
 
 
 class Column(NamedTuple):
@@ -68,9 +77,11 @@ def measures(rows):
     ]
 
 
+FIT = one("fit, s", "seconds", "fit", digits=2, lower_wins=True)
 KL = one("KL", "quality", "training", "kl_divergence", lower_wins=True)
 COSTS = [
-    one("fit, s", "seconds", "fit", digits=2, lower_wins=True),
+    one("threads", "conditions", "threads", digits=0, lower_wins=None),
+    FIT,
     one("processor, s", "seconds", "fit_cpu", digits=2, lower_wins=True),
     one("fit, GiB", "memory_gib", "fit", lower_wins=True),
     one("transform, s", "seconds", "transform", lower_wins=True),
@@ -95,7 +106,8 @@ SMALL = [
 
 def values(record, figure):
     """The number of every seed; empty where there is none."""
-    found = [_lookup(run, figure.path) for run in records.good_runs(record)]
+    conditions = {"conditions": record["conditions"]}
+    found = [_lookup(run | conditions, figure.path) for run in records.good_runs(record)]
     return [value for value in found if value is not None]
 
 
@@ -116,7 +128,7 @@ def number(value, digits):
 def winner(all_values, figure):
     """The best median as printed, where at least two methods have one."""
     medians = [statistics.median(found) for found in all_values if found]
-    if len(medians) < 2:
+    if len(medians) < 2 or figure.lower_wins is None:
         return None
     return number(min(medians) if figure.lower_wins else max(medians), figure.digits)
 
@@ -128,7 +140,8 @@ def printed(found, figure, best):
     median = number(statistics.median(found), figure.digits)
     text = f"**{median}**" if median == best else median
     spread = number((max(found) - min(found)) / 2, figure.digits)
-    return text if len(found) == 1 else f"{text} ±{spread}"
+    is_setting = figure.lower_wins is None  # the same for all seeds
+    return text if len(found) == 1 or is_setting else f"{text} ±{spread}"
 
 
 # --- tables ---------------------------------------------------------------------------------------
@@ -155,11 +168,29 @@ def _column_cells(dataset_records, column):
 
 
 def _name(record):
-    """Method, with the reason where no run succeeded."""
+    """Method, a mark where the machine was busy, and the reason where no run succeeded."""
+    name = title(record["method"])
     if records.good_runs(record):
-        return record["method"]
-    reason = record["runs"][-1]["error"].splitlines()[0][:80]
-    return f"{record['method']} (failed: {reason})".replace("|", "/")
+        return f"{name} {BUSY}" if is_busy(record) else name
+    reason = record["runs"][-1]["error"].splitlines()[0][:120]
+    return f"{name} (failed: {reason})".replace("|", "/")
+
+
+def title(method):
+    """The name of a row."""
+    entry = METHODS.get(method)
+    return (entry and entry.title) or method
+
+
+def is_busy(record):
+    """Whether other programs kept the machine busy during a run."""
+    quiet = record["conditions"]["threads"] + SPARE
+    return any(run.get("load_average", 0) > quiet for run in records.good_runs(record))
+
+
+def footnote(dataset_records):
+    """What the mark means, where it stands."""
+    return FOOTNOTE if any(map(is_busy, dataset_records)) else None
 
 
 def section(dataset, dataset_records):
@@ -167,7 +198,8 @@ def section(dataset, dataset_records):
     parts = [f"### {dataset}", _data(dataset_records)]
     parts += ["Held-out rows:", table(dataset_records, measures("held_out"))]
     parts += ["Training rows:", table(dataset_records, [KL, *measures("training")])]
-    parts += ["Cost:", table(dataset_records, COSTS), *_phases(dataset_records)]
+    parts += ["Cost:", table(dataset_records, COSTS), footnote(dataset_records)]
+    parts += _phases(dataset_records)
     parts += [provenance(dataset_records)]
     return "\n\n".join(filter(None, parts))
 
@@ -215,33 +247,59 @@ def _machine(where):
     return f"{where['cpu']}, {where['cores']} cores{gpu}, {where['threads']} thread{plural}"
 
 
+def fit_seconds(all_records):
+    """Median seconds of fit on the blobs: method -> {training rows: seconds}, rows ascending."""
+    seconds = {}
+    for record in _blobs(all_records):
+        found = values(record, FIT.figures[0])
+        if found:
+            by_rows = seconds.setdefault(record["method"], {})
+            by_rows[record["data"]["training_rows"]] = statistics.median(found)
+    rank = {name: i for i, name in enumerate(METHODS)}
+    names = sorted(seconds, key=lambda name: rank.get(name, len(rank)))
+    return {name: dict(sorted(seconds[name].items())) for name in names}
+
+
+def _blobs(all_records):
+    return [
+        record
+        for dataset, dataset_records in all_records.items()
+        for record in (dataset_records if dataset.startswith("blobs-") else [])
+    ]
+
+
+def exponent(by_rows):
+    """a of seconds ~ rows^a, fitted to all sizes by least squares of logarithms; None for one."""
+    if len(by_rows) < 2:
+        return None
+    rows, seconds = (
+        [math.log(number) for number in part] for part in zip(*by_rows.items(), strict=True)
+    )
+    return statistics.linear_regression(rows, seconds).slope
+
+
 def growth(all_records):
-    """Fit seconds by the number of rows of the blobs; None where there are not two numbers."""
-    seconds = {}  # method -> rows -> seconds
-    for dataset, dataset_records in all_records.items():
-        for record in dataset_records if dataset.startswith("blobs-") else []:
-            found = values(record, COSTS[0].figures[0])
-            if found:
-                by_rows = seconds.setdefault(record["method"], {})
-                by_rows[record["data"]["training_rows"]] = statistics.median(found)
+    """Seconds of fit by the number of rows of the blobs; None where there are not two numbers."""
+    seconds = fit_seconds(all_records)
     sizes = sorted({n_rows for by_rows in seconds.values() for n_rows in by_rows})
     if len(sizes) < 2:
         return None
+    busy = {record["method"] for record in _blobs(all_records) if is_busy(record)}
     lines = [["", *(f"{n_rows:,}" for n_rows in sizes), "exponent"]]
     lines += [["---", *("---:" for _ in sizes), "---:"]]
     for method, by_rows in seconds.items():
         cells = [number(by_rows[n], 1) if n in by_rows else ABSENT for n in sizes]
-        lines.append([method, *cells, _exponent(by_rows)])
+        slope = exponent(by_rows)
+        name = f"{title(method)} {BUSY}" if method in busy else title(method)
+        lines.append([name, *cells, ABSENT if slope is None else number(slope, 2)])
     rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"### Growth\n\nSeconds of fit by training rows, Gaussian blobs:\n\n{rows}"
-
-
-def _exponent(by_rows):
-    """a of seconds ~ rows^a, between the least and the most rows."""
-    least, most = min(by_rows), max(by_rows)
-    if least == most:
-        return ABSENT
-    return number(math.log(by_rows[most] / by_rows[least]) / math.log(most / least), 2)
+    parts = [
+        "### Growth",
+        "Seconds of fit by training rows, Gaussian blobs, and a of seconds ~ rowsᵃ:",
+        rows,
+        footnote(_blobs(all_records)),
+    ]
+    return "\n\n".join(filter(None, parts))
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -251,7 +309,9 @@ def ordered(all_records):
     """Data sets from small to large, methods in the order of `METHODS`, trials left out."""
     rank = {name: i for i, name in enumerate(METHODS)}
     names = [name for name in all_records if "@" not in name]
-    names.sort(key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+    names.sort(
+        key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), len(name), name)
+    )
     last = len(rank)
     return {
         name: sorted(all_records[name], key=lambda record: rank.get(record["method"], last))
@@ -271,7 +331,12 @@ def small_report(all_records, dataset):
         raise ValueError(f"there are no figures of {dataset}; run benchmarks/run.py first")
     dataset_records = all_records[dataset]
     caption = f"Held-out / training rows; {_data(dataset_records)}"
-    return f"{table(dataset_records, SMALL)}\n\n{caption} {provenance(dataset_records)}"
+    parts = [
+        table(dataset_records, SMALL),
+        footnote(dataset_records),
+        f"{caption} {provenance(dataset_records)}",
+    ]
+    return "\n\n".join(filter(None, parts))
 
 
 def fill(text, content):

@@ -1,5 +1,6 @@
 """The harness of benchmarks/: splits, processes, records, tables. No figure of it is checked."""
 
+import ast
 import importlib
 import json
 import sys
@@ -285,6 +286,15 @@ def test_of_a_traceback_the_error_remains():
 # --- methods --------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def iris_folder(tmp_path):
+    """What run.py gives to job.py and quality.py."""
+    split = script("splits").load_split("iris")
+    for part in ("X_train", "X_test", "y_train", "y_test"):
+        np.save(tmp_path / f"{part}.npy", getattr(split, part))
+    return tmp_path
+
+
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
@@ -293,16 +303,111 @@ def test_of_a_traceback_the_error_remains():
         pytest.param("umap", {}, marks=pytest.mark.slow),
     ],
 )
-def test_a_method_measures_itself(name, parameters, monkeypatch):
+def test_a_method_measures_itself(name, parameters, iris_folder, monkeypatch):
     job, methods = script("job"), script("methods")
     entry = methods.METHODS[name]._replace(parameters=parameters)
     monkeypatch.setitem(methods.METHODS, name, entry)
-    figures = job.measure("iris", name, methods.Setting(0, 1))
-    run = figures["run"]
+    run = job.measure(iris_folder, name, methods.Setting(0, 1))
     assert run["seconds"]["fit"] > 0
-    assert run["quality"]["held_out"]["recall_15"] > 0.5
     assert (run["rows_per_second"]["explain"] is not None) == (name == "ptsne")
     assert sum(run["phases"].values()) <= run["seconds"]["fit"]
+    quality = script("quality").measure(iris_folder)
+    assert quality["held_out"]["recall_15"] > 0.5
+    assert np.isnan(quality["held_out"]["fidelity_r2"]) == (name != "ptsne")
+
+
+def test_what_a_peer_runs_imports_nothing_of_ours():
+    for name in ("job", "machine", "methods/__init__"):
+        tree = ast.parse((BENCHMARKS / f"{name}.py").read_text())
+        names = {
+            alias.name if isinstance(node, ast.Import) else node.module
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            for alias in node.names
+        }
+        known = {"machine", "methods", "numpy", *sys.stdlib_module_names}
+        assert {each.partition(".")[0] for each in names} <= known
+
+
+def test_the_versions_of_another_python_are_its_own():
+    machine = script("machine")
+    asked = ("numpy", "no-such-distribution")
+    assert machine.versions(asked, sys.executable) == machine.versions(asked)
+
+
+# --- environments ---------------------------------------------------------------------------------
+
+
+def test_every_peer_has_an_environment_with_pinned_versions():
+    entries = script("methods").METHODS.values()
+    assert {entry.environment for entry in entries} - {None} == set(script("environments").known())
+    for entry in entries:
+        if entry.environment is not None:
+            text = (BENCHMARKS / "environments" / f"{entry.environment}.txt").read_text()
+            lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+            assert all("==" in line for line in lines)
+            pinned = {line.partition("==")[0].lower().replace("_", "-") for line in lines}
+            assert {name.lower() for name in entry.packages} <= pinned
+
+
+@pytest.fixture
+def pip(monkeypatch):
+    """Commands that would have been run; the dry run tells `found`, fails by `error`."""
+    environments = script("environments")
+    fake = SimpleNamespace(commands=[], found=["torch"], error=None)
+
+    def failure(command):
+        fake.commands.append(command)
+        if "--report" in command:
+            items = [{"metadata": {"name": name}} for name in fake.found]
+            Path(command[-1]).write_text(json.dumps({"install": items}))
+            return fake.error
+        return None
+
+    monkeypatch.setattr(environments, "_failure", failure)
+    return fake
+
+
+def test_an_environment_is_made_once(pip, tmp_path, capsys):
+    environments = script("environments")
+    assert environments.state("pacmap", tmp_path) is None
+    assert environments.main(["pacmap", "--folder", str(tmp_path)]) == 0
+    assert len(pip.commands) == 3  # a place, a look, the installation
+    assert environments.state("pacmap", tmp_path)["error"] is None
+    assert environments.main(["pacmap", "--folder", str(tmp_path)]) == 0
+    assert len(pip.commands) == 3
+    assert capsys.readouterr().out.split() == ["pacmap:", "installed", "pacmap:", "is", "there"]
+
+
+def test_an_installation_that_would_fetch_cuda_is_refused(pip, tmp_path):
+    environments = script("environments")
+    pip.found = ["torch", "nvidia-cublas", "triton"]
+    assert environments.prepare("torchdr", tmp_path).startswith("pip would fetch CUDA (nvidia-")
+    assert len(pip.commands) == 2
+    assert environments.prepare("torchdr", tmp_path, allow_cuda=True) is None
+
+
+def test_of_a_failed_command_the_last_error_remains():
+    code = "import sys; sys.exit('WARNING: a\\nERROR: first\\nERROR: no such version\\nhint')"
+    failure = script("environments")._failure
+    assert failure([sys.executable, "-c", code]) == "no such version"
+    assert failure([sys.executable, "-c", "import sys; sys.exit(3)"]) == "no reason was told"
+    assert failure([sys.executable, "-c", ""]) is None
+
+
+def test_a_peer_that_cannot_be_installed_is_a_row_with_the_reason(pip, folders, tmp_path, capsys):
+    run, tables = script("run"), script("tables")
+    peer = ["--datasets", "iris", "--methods", "pacmap", "--environments", str(tmp_path / "envs")]
+    assert run.main([*peer, *folders]) == 0
+    assert "left out" in capsys.readouterr().out
+    assert not (tmp_path / "results").exists()
+
+    pip.error = "no matching distribution"
+    assert run.main([*peer, *folders, "--prepare"]) == 1
+    stored = json.loads((tmp_path / "results" / "iris" / "pacmap.json").read_text())
+    line = tables.table([stored], tables.COSTS[:1]).splitlines()[2]
+    expected = "pacmap (failed: cannot be installed: no matching distribution)"
+    assert line == f"| {expected} | – |"
 
 
 def test_held_out_places_of_opentsne_lie_on_the_map_that_was_copied():
@@ -363,8 +468,27 @@ def test_less_is_better_for_kl_and_seconds():
     slow = finished_run()
     slow["seconds"]["fit"] = 3.0
     rows = [record("ptsne", [finished_run()]), record("pca", [slow])]
-    lines = tables.table(rows, tables.COSTS[:1]).splitlines()
+    lines = tables.table(rows, [tables.FIT]).splitlines()
     assert lines[2:] == ["| ptsne | **2.00** |", "| pca | 3.00 |"]
+
+
+def test_a_busy_machine_is_marked_and_told():
+    tables = script("tables")
+    busy = finished_run()
+    busy["load_average"] = 2.6  # two threads of its own
+    rows = [record("ptsne", [finished_run()]), record("pca", [finished_run(), busy])]
+    text = tables.section("iris", rows)
+    assert "| ptsne | 2 |" in text
+    assert "| pca † | 2 |" in text
+    assert tables.FOOTNOTE in text
+    assert "†" not in tables.section("iris", rows[:1])
+
+
+def test_a_row_tells_what_was_reduced(monkeypatch):
+    tables, methods = script("tables"), script("methods")
+    entry = methods.METHODS["pca"]._replace(title="pca, half of it")
+    monkeypatch.setitem(methods.METHODS, "pca", entry)
+    assert "| pca, half of it |" in tables.table([record("pca", [finished_run()])], [tables.KL])
 
 
 def test_the_small_table_puts_held_out_before_training():
@@ -384,15 +508,37 @@ def test_data_sets_stand_in_order_and_trials_are_left_out():
     assert [each["method"] for each in tables.ordered(methods)["iris"]] == ["ptsne", "umap", "pca"]
 
 
+def grown(**seconds_by_method):
+    """Records of blobs of 1,000, 10,000, ... rows."""
+    found = {}
+    for method, seconds in seconds_by_method.items():
+        for power, value in enumerate(seconds, 3):
+            run = finished_run()
+            run["seconds"]["fit"] = value
+            records = found.setdefault(f"blobs-{10**power}", [])
+            records.append(record(method, [run], training_rows=10**power))
+    return found
+
+
 def test_growth_is_the_exponent_of_the_rows():
     tables = script("tables")
-    found = {}
-    for n_rows, seconds in ((1000, 2.0), (10_000, 20.0)):
-        run = finished_run()
-        run["seconds"]["fit"] = seconds
-        found[f"blobs-{n_rows}"] = [record("ptsne", [run], training_rows=n_rows)]
-    assert "| ptsne | 2.0 | 20.0 | 1.00 |" in tables.growth(found)
-    assert tables.growth({"blobs-1000": found["blobs-1000"]}) is None
+    text = tables.growth(grown(pca=(1.0,), ptsne=(2.0, 20.0)))
+    assert "| ptsne | 2.0 | 20.0 | 1.00 |\n| pca | 1.0 | – | – |" in text
+    assert tables.growth(grown(ptsne=(2.0,))) is None
+    # seconds ~ rows^(1, 2) in the two steps: the line through all three rises by 1.5
+    assert tables.exponent({1000: 1.0, 10_000: 10.0, 100_000: 1000.0}) == pytest.approx(1.5)
+
+
+def test_growth_is_drawn_beside_the_maps(tmp_path):
+    records, plots = script("records"), script("plots")
+    for name, (found,) in grown(ptsne=(2.0, 20.0)).items():
+        records.write(records.path_of(name, "ptsne", tmp_path / "results"), found)
+    (tmp_path / "maps" / "iris").mkdir(parents=True)
+    places = {"Y_train": np.eye(2), "Y_test": np.eye(2), "y_train": [0, 1], "y_test": [0, 1]}
+    np.savez(tmp_path / "maps" / "iris" / "pca-0.npz", **places, target_names=["a", "b"])
+    folders = ["--maps", str(tmp_path / "maps"), "--results", str(tmp_path / "results")]
+    assert plots.main(folders) == 0
+    assert (tmp_path / "maps" / "growth.png").stat().st_size > 5000
 
 
 def test_a_page_without_marks_is_refused(tmp_path):

@@ -10,8 +10,6 @@ NOTE = (
 
 
 class Method:
-    estimator = None
-
     def __init__(self, setting, **parameters):
         self.threads = setting.threads
         self.tsne = TSNE(n_jobs=setting.threads, random_state=setting.seed, **parameters)
@@ -29,9 +27,6 @@ class Method:
     def transform(self, X):
         places = np.array(self.embedding.transform(X))
         return places + (self.Y_train[0] - np.asarray(self.embedding)[0])
-
-    def phases(self):
-        return {}
 
     def reported_kl(self):
         return float(self.embedding.kl_divergence)

@@ -30,6 +30,9 @@ class Method:
     def transform(self, X):
         return self.estimator.transform(X)
 
+    def explain(self, X):
+        return self.estimator.explain(X).weight
+
     def phases(self):
         """Seconds of each phase of training, in order; neighbours come before the first."""
         ends = {record["phase"]: record["seconds"] for record in self.estimator.history_}

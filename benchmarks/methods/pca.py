@@ -7,8 +7,6 @@ NOTE = "linear: W is the same everywhere and predicts every displacement, so it 
 
 
 class Method:
-    estimator = None
-
     def __init__(self, setting, **parameters):
         self.pca = PCA(n_components=2, random_state=setting.seed, **parameters)
 
@@ -21,9 +19,3 @@ class Method:
 
     def transform(self, X):
         return self.pca.transform(X)
-
-    def phases(self):
-        return {}
-
-    def reported_kl(self):
-        return None

@@ -12,8 +12,6 @@ WARM_UP_ROWS = 500
 
 
 class Method:
-    estimator = None
-
     def __init__(self, setting, **parameters):
         self.options = {"n_jobs": setting.threads, **parameters}
         self.umap = UMAP(**self.options)
@@ -29,9 +27,3 @@ class Method:
 
     def transform(self, X):
         return np.array(self.umap.transform(X))
-
-    def phases(self):
-        return {}
-
-    def reported_kl(self):
-        return None
