@@ -91,6 +91,10 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Weight of the reconstruction error while the map is trained (with an atlas).
     fidelity_weight : float, default=0.1
         Weight of the fidelity loss: how strongly W has to predict where a row's neighbours lie.
+    target_weight : float, default=0.0
+        How much labels count, 0 to 1. At 0 `y` is ignored. Above, ``fit(X, y)`` takes classes (-1,
+        None or NaN: not known), and their rows attract each other more, those of other classes
+        less: at 1 no two classes attract each other. See `ptsne.affinities.supervision`.
     max_iter : int or "auto", default="auto"
         Iterations over all phases.
     learning_rate : float or "auto", default="auto"
@@ -167,6 +171,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         "similarity": [StrOptions({"student", "gaussian"})],
         "reconstruction_weight": [Interval(Real, 0, None, closed="left")],
         "fidelity_weight": [Interval(Real, 0, None, closed="left")],
+        "target_weight": [Interval(Real, 0, 1, closed="both")],
         "max_iter": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "device": [str],
@@ -191,6 +196,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         similarity: str = "student",
         reconstruction_weight: float = 0.0,
         fidelity_weight: float = 0.1,
+        target_weight: float = 0.0,
         max_iter: int | str = "auto",
         learning_rate: float | str = "auto",
         device: str = "auto",
@@ -211,6 +217,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.similarity = similarity
         self.reconstruction_weight = reconstruction_weight
         self.fidelity_weight = fidelity_weight
+        self.target_weight = target_weight
         self.max_iter = max_iter
         self.learning_rate = learning_rate
         self.device = device
@@ -218,7 +225,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: object = None, *, neighbors: Any = None) -> "ParametricTSNE":  # noqa: ARG002
+    def fit(self, X: Any, y: Any = None, *, neighbors: Any = None) -> "ParametricTSNE":
         """Train the map.
 
         Parameters
@@ -228,8 +235,9 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             float32 and float64 are taken as they are, other numbers as float64. Sparse rows stay
             sparse while neighbours are searched; dense are then a float32 copy for the training,
             which may take 4 GiB, and the rows of the landmarks.
-        y : None
-            Ignored.
+        y : array-like of shape (N,), default=None
+            Ignored at ``target_weight=0``. Above, the class of each row, of any hashable kind; -1,
+            None or NaN where it is not known. Measurements are refused: cut them into classes.
         neighbors : sparse matrix or (indices, distances), default=None
             A neighbour graph of the rows from any engine, instead of our own search: the sparse
             distances of scikit-learn's `KNeighborsTransformer`, or two arrays (N, k).
@@ -239,10 +247,10 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         ParametricTSNE
             Itself, fitted. An error leaves it as it was: an earlier map stays usable.
         """
-        self.fit_transform(X, neighbors=neighbors)
+        self.fit_transform(X, y, neighbors=neighbors)
         return self
 
-    def fit_transform(self, X: Any, y: object = None, *, neighbors: Any = None) -> Any:  # noqa: ARG002
+    def fit_transform(self, X: Any, y: Any = None, *, neighbors: Any = None) -> Any:
         """Train the map and return the places of the training rows.
 
         Parameters
@@ -256,7 +264,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             `embedding_`; a DataFrame where `set_output` asks for one.
         """
         trained = copy.copy(self)
-        trained._train(X, neighbors)
+        trained._train(X, y, neighbors)
         stale = vars(self).keys() - vars(trained).keys()
         self.__dict__.update(vars(trained))
         for name in stale:
@@ -459,14 +467,14 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             dtype=dtype,
         )
 
-    def _train(self, X: Any, neighbors: Any) -> None:
+    def _train(self, X: Any, y: Any, neighbors: Any) -> None:
         """Everything that fitting does, in place."""
         self._check_parameters()
         rows = read_rows(self, X, reset=True, min_rows=2)
         if sparse.issparse(as_matrix(rows)):
             require_room(rows.shape, FLOAT32_BYTES, "fit fewer rows")
         with advice_on_memory(rows.shape):
-            self._train_rows(rows, neighbors)
+            self._train_rows(rows, y, neighbors)
 
     def _check_parameters(self) -> None:
         """What scikit-learn's constraints let pass."""
@@ -479,7 +487,8 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         if wrong:
             raise ValueError(f"callbacks must be callables; got {wrong[0]!r}")
 
-    def _train_rows(self, rows: Rows, neighbors: Any) -> None:
+    def _train_rows(self, rows: Rows, y: Any, neighbors: Any) -> None:
+        classes = affinities.class_numbers(y, len(rows)) if self.target_weight else None
         rng = check_random_state(self.random_state)
         device = resolve_device(self.device)
         generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
@@ -489,7 +498,8 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         graph = self._neighbors(rows, neighbors, rng, device)
         with ProgressBar(enabled=self.verbose > 0) as bar:
             journal = Journal([*_as_sequence(self.callbacks), bar])
-            task = self._task(rows, graph, journal, generator, device=device)
+            P = self._probabilities(rows, graph, classes, rng, device)
+            task = self._task(rows, graph, P, journal, generator, device=device)
             network, landmark_rows = train_map(task, settings)
         if journal.stopped == INTERRUPTED:
             message = "training was interrupted; the best map so far is kept"
@@ -510,17 +520,39 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             as_matrix(rows), max(1, k), metric=self.metric, random_state=rng, device=device
         )
 
+    def _probabilities(
+        self,
+        rows: Rows,
+        graph: affinities.Neighbors,
+        classes: NDArray[np.int64] | None,
+        rng: np.random.RandomState,
+        device: torch.device,
+    ) -> sparse.csr_array:
+        """Joint probabilities P (N, N), of neighbours alone or of classes too."""
+        if classes is None:
+            return affinities.joint_probabilities(graph, self.perplexity_)
+        return affinities.supervised_probabilities(
+            as_matrix(rows),
+            graph,
+            self.perplexity_,
+            classes,
+            self.target_weight,
+            metric=self.metric,
+            random_state=rng,
+            device=device,
+        )
+
     def _task(
         self,
         rows: Rows,
         graph: affinities.Neighbors,
+        P: sparse.csr_array,
         journal: Journal,
         generator: torch.Generator,
         *,
         device: torch.device,
     ) -> Task:
         """Data and objective on the device."""
-        P = affinities.joint_probabilities(graph, self.perplexity_)
         sigma, unit = None, 1.0
         if self.similarity == "gaussian":
             bandwidths = affinities.conditional_probabilities(graph.distances, self.perplexity_)

@@ -22,13 +22,16 @@ from ptsne.affinities.calibration import (
 from ptsne.affinities.graph import neighbors_from_graph
 from ptsne.affinities.neighbors import nearest_neighbors, query_neighbors
 from ptsne.affinities.scan import Neighbors
+from ptsne.affinities.supervision import class_numbers, supervised_probabilities
 
 __all__ = [
     "Conditional",
     "Neighbors",
+    "class_numbers",
     "conditional_probabilities",
     "joint_probabilities",
     "nearest_neighbors",
     "neighbors_from_graph",
     "query_neighbors",
+    "supervised_probabilities",
 ]

@@ -164,12 +164,36 @@ def joint_probabilities(
     scipy.sparse.csr_array of shape (N, N), float64
         Symmetric, non-negative, zero diagonal, sum 1; indices sorted, no stored zeros.
     """
+    return symmetric(conditional_graph(neighbors, perplexity))
+
+
+def conditional_graph(
+    neighbors: Neighbors, perplexity: float | Sequence[float]
+) -> sparse.csr_array:
+    """Conditional probabilities ``p_{j|i}`` of all rows as a sparse matrix.
+
+    Parameters
+    ----------
+    neighbors : Neighbors
+        Neighbours of all N rows.
+    perplexity : float or sequence of float
+        As in `conditional_probabilities`.
+
+    Returns
+    -------
+    scipy.sparse.csr_array of shape (N, N), float64
+        Rows sum to 1.
+    """
     n_samples, n_neighbors = neighbors.indices.shape
     conditional = conditional_probabilities(neighbors.distances, perplexity).probabilities
     starts = np.arange(0, n_samples * n_neighbors + 1, n_neighbors)
-    one_way = sparse.csr_array(
+    return sparse.csr_array(
         (conditional.ravel(), neighbors.indices.ravel(), starts), shape=(n_samples, n_samples)
     )
+
+
+def symmetric(one_way: sparse.csr_array) -> sparse.csr_array:
+    """Joint probabilities (N, N), sum 1, of conditional ones (N, N): the mean of both ways."""
     joint = sparse.csr_array(one_way + one_way.T)  # stores no zeros, even of stored zeros
     joint.sort_indices()
     joint.data /= joint.data.sum()
