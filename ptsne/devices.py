@@ -65,8 +65,8 @@ def advice_on_memory(shape: tuple[int, ...]) -> Iterator[None]:
             raise
         raise MemoryError(
             f"not enough memory to fit {shape[0]} rows of {shape[1]} columns; fit fewer rows and "
-            "transform the others, reduce the columns with PCA or TruncatedSVD in a pipeline, "
-            f'lower n_landmarks, or on a GPU use device="cpu" ({error})'
+            "transform the others, reduce the columns with PCA or TruncatedSVD in a pipeline, set "
+            f'memory_budget, lower n_landmarks, or on a GPU use device="cpu" ({error})'
         ) from error
 
 

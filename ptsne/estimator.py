@@ -2,8 +2,10 @@
 
 import copy
 import os
+import tempfile
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
 
@@ -28,10 +30,12 @@ from ptsne.explanation import (
     calibrate,
     explain_rows,
 )
+from ptsne.lazy import LazyRows, apply_by_blocks, is_dask
 from ptsne.losses import Edges
 from ptsne.metrics import trustworthiness
 from ptsne.networks import MapNetwork, apply_by_rows, fit_standardize, standardized_float32
 from ptsne.rows import Rows, as_dense, as_matrix, float32_copy, plain, read_rows, require_room
+from ptsne.streaming import budget_bytes, place_lazily, prepare
 from ptsne.training import (
     INTERRUPTED,
     Callback,
@@ -101,6 +105,12 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Step of the places in t-SNE's usual unit; "auto" is N / 4 for ``dof=1``.
     device : str, default="auto"
         "auto" is a GPU when there is one, else the CPU; any torch device.
+    memory_budget : int, str or None, default=None
+        Bytes that `fit` may take, or a text such as "2GiB". Rows are then read block by block, and
+        the map is trained on their leading principal directions, which are folded into a network
+        of all columns. It counts everything that `fit` allocates: blocks, the neighbour graph, P,
+        training and the fitted map, not the caller's own data nor the imported libraries. None:
+        all rows are held in memory.
     callbacks : callable or sequence of callables, default=None
         Called with every `ptsne.training.Record`; one that returns True ends the training.
     verbose : int, default=0
@@ -175,6 +185,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         "max_iter": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "device": [str],
+        "memory_budget": [Interval(Real, 0, None, closed="neither"), str, None],
         "callbacks": [callable, list, tuple, None],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
@@ -200,6 +211,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         max_iter: int | str = "auto",
         learning_rate: float | str = "auto",
         device: str = "auto",
+        memory_budget: float | str | None = None,
         callbacks: Callback | Sequence[Callback] | None = None,
         verbose: int = 0,
         random_state: int | np.random.RandomState | None = None,
@@ -221,6 +233,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.max_iter = max_iter
         self.learning_rate = learning_rate
         self.device = device
+        self.memory_budget = memory_budget
         self.callbacks = callbacks
         self.verbose = verbose
         self.random_state = random_state
@@ -282,9 +295,10 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Returns
         -------
         ndarray of shape (M, K)
-            Places, in the precision of `X`.
+            Places, in the precision of `X`; of a dask array a dask array, not yet computed.
         """
-        return self._place(self._rows(X))
+        rows = self._rows(X)
+        return place_lazily(self, X) if is_dask(X) else self._place(rows)
 
     def explain(
         self, X: Any, *, baseline: Baseline = "mean", method: str = "secant"
@@ -333,7 +347,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """
         rows = self._rows(X)
         network = self._network(rows.dtype)
-        return apply_by_rows(network.autoencoder, rows)
+        return apply_by_blocks(partial(apply_by_rows, network.autoencoder), rows)
 
     def inverse_transform(self, Y: Any) -> NDArray[Any]:
         """Rows that lie at given places: a decoder that starts at y, trained at the first call.
@@ -470,10 +484,18 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def _train(self, X: Any, y: Any, neighbors: Any) -> None:
         """Everything that fitting does, in place."""
         self._check_parameters()
+        if self.memory_budget is not None:
+            if self.target_weight:
+                raise ValueError("target_weight needs all rows in memory; set memory_budget=None")
+            budget = budget_bytes(self.memory_budget)
+            rows = read_rows(self, X, reset=True, min_rows=2, streamed=True)
+            self._train_streamed(rows, neighbors, budget)
+            return
         rows = read_rows(self, X, reset=True, min_rows=2)
         if sparse.issparse(as_matrix(rows)):
             require_room(rows.shape, FLOAT32_BYTES, "fit fewer rows")
         with advice_on_memory(rows.shape):
+            rows = as_dense(rows) if isinstance(rows, LazyRows) else rows
             self._train_rows(rows, y, neighbors)
 
     def _check_parameters(self) -> None:
@@ -501,12 +523,50 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             P = self._probabilities(rows, graph, classes, rng, device)
             task = self._task(rows, graph, P, journal, generator, device=device)
             network, landmark_rows = train_map(task, settings)
-        if journal.stopped == INTERRUPTED:
+        self._finish(rows, network.cpu(), landmark_rows, task)
+
+    def _finish(
+        self, rows: Rows, network: MapNetwork, landmark_rows: torch.Tensor, task: Task
+    ) -> None:
+        """What training has learned, and how well."""
+        if task.journal.stopped == INTERRUPTED:
             message = "training was interrupted; the best map so far is kept"
-            warnings.warn(message, ConvergenceWarning, stacklevel=4)
-        self._store(rows, network.cpu(), landmark_rows, journal)
-        y = torch.from_numpy(self.embedding_ / task.objective.unit).to(device, torch.float32)
-        self.kl_divergence_ = float(task.objective.gradient(y)[1])
+            warnings.warn(message, ConvergenceWarning, stacklevel=5)
+        self._store(rows, network, landmark_rows, task.journal)
+        y = torch.from_numpy(self.embedding_ / task.objective.unit)
+        self.kl_divergence_ = float(task.objective.gradient(y.to(task.X.device, torch.float32))[1])
+
+    def _train_streamed(self, rows: LazyRows, neighbors: Any, budget: int) -> None:
+        """The same within a memory budget; within half of it where memory is not enough."""
+        try:
+            with advice_on_memory(rows.shape):
+                self._stream(rows, neighbors, budget)
+        except MemoryError as error:
+            message = f"{error}; training again with a memory_budget of {budget // 2} bytes"
+            warnings.warn(message, UserWarning, stacklevel=4)
+            with advice_on_memory(rows.shape):
+                self._stream(rows, neighbors, budget // 2)
+
+    def _stream(self, rows: LazyRows, neighbors: Any, budget: int) -> None:
+        self.perplexity_ = _lower_perplexity(self.perplexity, len(rows))
+        parameters = {**self.get_params(deep=False), "perplexity": self.perplexity_}
+        folder = tempfile.TemporaryDirectory(prefix="ptsne-", ignore_cleanup_errors=True)
+        with folder, ProgressBar(enabled=self.verbose > 0) as bar:
+            journal = Journal([*_as_sequence(self.callbacks), bar])
+            prepared = prepare(
+                rows,
+                budget,
+                parameters,
+                neighbors,
+                journal=journal,
+                folder=folder.name,
+                random_state=check_random_state(self.random_state),
+                device=resolve_device(self.device),
+            )
+            network, landmark_rows = train_map(prepared.task, prepared.settings)
+            self._mean = prepared.mean
+            network = prepared.unfold(network.cpu())
+            self._finish(prepared.rows, network, landmark_rows, prepared.task)
 
     def _neighbors(
         self, rows: Rows, given: Any, rng: np.random.RandomState, device: torch.device
@@ -617,7 +677,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return network
 
     def _place(self, rows: Rows) -> NDArray[Any]:
-        return apply_by_rows(self._network(rows.dtype), rows)
+        return apply_by_blocks(partial(apply_by_rows, self._network(rows.dtype)), rows)
 
     def _train_inverse(self) -> nn.Module:
         if self._training_rows is None:

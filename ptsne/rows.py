@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.utils.validation import check_array, validate_data
+
+from ptsne.lazy import LazyRows, Sliced, Source, Sparse, lazy_source
 
 DENSE_BUDGET = 2**32
 """Bytes that sparse rows may take where they have to be dense."""
@@ -69,27 +72,32 @@ class SparseRows:
         return variance
 
 
-Rows: TypeAlias = Any  # ndarray or SparseRows
+Rows: TypeAlias = Any  # ndarray, SparseRows or LazyRows
 
 
-def read_rows(estimator: Any, X: Any, *, reset: bool = False, min_rows: int = 1) -> Rows:
+def read_rows(
+    estimator: Any, X: Any, *, reset: bool = False, min_rows: int = 1, streamed: bool = False
+) -> Rows:
     """Rows of any kind as float32 or float64 rows, checked; the caller's data are not touched.
 
     Parameters
     ----------
     estimator : BaseEstimator
         Whose columns these are: names and number of columns are learned or compared.
-    X : array-like, sparse matrix, tensor, DataFrame or AnnData of shape (N, D)
-        Rows. float32 stays, everything else becomes float64.
+    X : array-like, sparse matrix, tensor, DataFrame, AnnData or lazy rows of shape (N, D)
+        Rows. float32 stays, everything else becomes float64. Lazy are datasets of h5py, zarr and
+        dask arrays, and a torch `Dataset`.
     reset : bool
         Whether to learn the columns.
     min_rows : int
         Fewest rows.
+    streamed : bool
+        Whether to read arrays and sparse rows lazily too.
 
     Returns
     -------
-    C-ordered ndarray or SparseRows of shape (N, D)
-        A view of the data where their layout allows it.
+    C-ordered ndarray, SparseRows or LazyRows of shape (N, D)
+        A view of the data where their layout allows it. Lazy rows are checked when they are read.
 
     Notes
     -----
@@ -97,7 +105,8 @@ def read_rows(estimator: Any, X: Any, *, reset: bool = False, min_rows: int = 1)
     TypeError if `X` is no table at all.
     """
     values, names = _annotated(X)
-    values = plain(values)
+    source = lazy_source(values, arrays=streamed)
+    values = plain(values) if source is None else _like(source, min_rows)
     rows = check_array(
         values,
         accept_sparse="csr",
@@ -115,9 +124,33 @@ def read_rows(estimator: Any, X: Any, *, reset: bool = False, min_rows: int = 1)
         reset=reset,
         skip_check_array=True,
     )
+    columns = getattr(estimator, "feature_names_in_", None)
+    if source is not None:
+        return LazyRows(source, partial(_require_finite, names=columns))
     rows = _canonical(rows) if sparse.issparse(rows) else rows
-    _require_finite(rows, getattr(estimator, "feature_names_in_", None))
-    return rows
+    _require_finite(rows, names=columns)
+    return as_lazy(rows) if streamed else rows
+
+
+def as_lazy(rows: Rows) -> LazyRows:
+    """Checked rows of any kind, to be read block by block."""
+    if isinstance(rows, LazyRows):
+        return rows
+    is_sparse = isinstance(rows, SparseRows)
+    return LazyRows(Sparse(rows.matrix) if is_sparse else Sliced(rows), _are_checked)
+
+
+def _are_checked(rows: NDArray[Any], first: int) -> None:
+    """Nothing: these rows were checked when they were taken."""
+
+
+def _like(source: Source, min_rows: int) -> NDArray[Any]:
+    """A few zeros that `check_array` refuses where it would refuse the rows."""
+    _require_numbers(source.dtype)
+    n_rows, *others = source.shape if len(source.shape) == 2 else (1, *source.shape[1:])
+    is_number = source.dtype.kind in "biufc"
+    shape = (min(n_rows, min_rows), *others) if source.shape else ()
+    return np.zeros(shape, source.dtype if is_number else np.float64)
 
 
 def as_matrix(rows: Rows) -> Any:
@@ -127,6 +160,8 @@ def as_matrix(rows: Rows) -> Any:
 
 def as_dense(rows: Rows) -> NDArray[Any]:
     """All rows as one array (N, D); MemoryError for sparse ones that take over 4 GiB so."""
+    if isinstance(rows, LazyRows):
+        return np.concatenate([block for _, block in rows.blocks()])
     if isinstance(rows, SparseRows):
         require_room(rows.shape, rows.dtype.itemsize, "pass fewer rows at a time")
     dense: NDArray[Any] = rows[:]
@@ -281,12 +316,12 @@ def _canonical(matrix: Any) -> SparseRows:
 # ---- finite numbers ----
 
 
-def _require_finite(rows: Rows, names: Sequence[str] | None) -> None:
+def _require_finite(rows: Rows, first: int = 0, *, names: Sequence[str] | None) -> None:
     """Refuse NaN, infinity and what squares to it, and name the first cell in reading order."""
     cell = _first_beyond(rows)
     if cell is None:
         return
-    row, column, value = cell
+    row, column, value = first + cell[0], *cell[1:]
     name = f"{column}" if names is None else f"{column} ({str(names[column])!r})"
     if np.isfinite(value):
         raise ValueError(

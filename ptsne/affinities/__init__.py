@@ -19,19 +19,25 @@ from ptsne.affinities.calibration import (
     conditional_probabilities,
     joint_probabilities,
 )
+from ptsne.affinities.cells import search_cells
 from ptsne.affinities.graph import neighbors_from_graph
 from ptsne.affinities.neighbors import nearest_neighbors, query_neighbors
+from ptsne.affinities.pairs import JointPairs, calibrate_by_blocks, joint_pairs
 from ptsne.affinities.scan import Neighbors
 from ptsne.affinities.supervision import class_numbers, supervised_probabilities
 
 __all__ = [
     "Conditional",
+    "JointPairs",
     "Neighbors",
+    "calibrate_by_blocks",
     "class_numbers",
     "conditional_probabilities",
+    "joint_pairs",
     "joint_probabilities",
     "nearest_neighbors",
     "neighbors_from_graph",
     "query_neighbors",
+    "search_cells",
     "supervised_probabilities",
 ]

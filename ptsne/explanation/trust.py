@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ptsne.lazy import LazyRows
 from ptsne.networks import LATENT_RADIUS, AtlasProjection, Decoder, MapNetwork, apply_by_rows
 
 Numbers = NDArray[np.float64]
@@ -69,7 +70,7 @@ class Calibration(NamedTuple):
     readout: Numbers
 
 
-def calibrate(network: MapNetwork, X: NDArray[np.floating]) -> Calibration:
+def calibrate(network: MapNetwork, X: NDArray[np.floating] | LazyRows) -> Calibration:
     r"""Measure the training rows, each as if it were new.
 
     - A landmark is about the mean of the n training rows nearest to it. Without one of them it
@@ -85,8 +86,8 @@ def calibrate(network: MapNetwork, X: NDArray[np.floating]) -> Calibration:
     ----------
     network : MapNetwork
         The trained network.
-    X : ndarray of shape (N, D)
-        Training rows.
+    X : ndarray or LazyRows of shape (N, D)
+        Training rows; read three times, block by block.
 
     Returns
     -------
@@ -99,7 +100,7 @@ def calibrate(network: MapNetwork, X: NDArray[np.floating]) -> Calibration:
     Allen 1974, The relationship between variable selection and data augmentation and a method for
     prediction.
     """
-    codes = np.concatenate([apply_by_rows(network.encoder, rows) for rows in _blocks(X)])
+    codes = np.concatenate([apply_by_rows(network.encoder, rows) for _, rows in _blocks(X)])
     readout, error = _reconstruction(network, X, codes)
     numbers = _distance_without_itself(network, codes), error
     levels = np.linspace(0, 1, N_QUANTILES)
@@ -135,10 +136,14 @@ def measure_trust(
     return Trust(distance, error, far, lost, np.fmax(far, lost))
 
 
-def _blocks(X: NDArray[np.floating]) -> Iterator[Numbers]:
-    """Rows in float64, some at a time."""
+def _blocks(X: NDArray[np.floating] | LazyRows) -> Iterator[tuple[slice, Numbers]]:
+    """Some rows at a time in float64, and which they are."""
+    if isinstance(X, LazyRows):
+        yield from ((where, rows.astype(np.float64)) for where, rows in X.blocks())
+        return
     for start in range(0, len(X), ROWS_PER_BLOCK):
-        yield X[start : start + ROWS_PER_BLOCK].astype(np.float64)
+        where = slice(start, start + ROWS_PER_BLOCK)
+        yield where, X[where].astype(np.float64)
 
 
 def _with_one(codes: Numbers) -> Numbers:
@@ -159,14 +164,14 @@ def _distance_without_itself(network: MapNetwork, codes: Numbers) -> Numbers:
 
 
 def _reconstruction(
-    network: MapNetwork, X: NDArray[np.floating], codes: Numbers
+    network: MapNetwork, X: NDArray[np.floating] | LazyRows, codes: Numbers
 ) -> tuple[Numbers, Numbers]:
     """Readout (L + 1, D), and the error (N,) of each training row by that of the others."""
     if codes.shape[1] >= X.shape[1]:
         return np.empty((0, X.shape[1])), np.zeros(len(X))
     z = _with_one(codes)  # (N, L + 1)
     inverse = np.linalg.pinv(z.T @ z, rcond=SINGULAR, hermitian=True)
-    targets = sum(part.T @ rows for part, rows in zip(_blocks(z), _blocks(X), strict=True))
+    targets = sum(z[where].T @ rows for where, rows in _blocks(X))
     readout = inverse @ targets
     error = _error(network, X, codes, readout)
     room = 1 - np.einsum("nl,nl->n", z @ inverse, z)
@@ -191,15 +196,16 @@ def _nearest_landmarks(atlas: AtlasProjection, z: Tensor) -> Tensor:
 
 
 def _error(
-    network: MapNetwork, X: NDArray[np.floating], codes: Numbers, readout: Numbers
+    network: MapNetwork, X: NDArray[np.floating] | LazyRows, codes: Numbers, readout: Numbers
 ) -> Numbers:
     """Reconstruction error (N,)."""
     decoder = network.decoder
     if not len(readout) or not isinstance(decoder, Decoder):
         return np.zeros(len(X))
     typical = float(decoder.standardize.scale) * LATENT_RADIUS
-    pairs = zip(_blocks(_with_one(codes)), _blocks(X), strict=True)
-    error = np.concatenate([np.linalg.norm(z @ readout - rows, axis=1) for z, rows in pairs])
+    z = _with_one(codes)
+    parts = [np.linalg.norm(z[where] @ readout - rows, axis=1) for where, rows in _blocks(X)]
+    error = np.concatenate(parts)
     return np.where(error < NEGLIGIBLE * typical, 0.0, error / typical)
 
 

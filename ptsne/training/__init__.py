@@ -2,7 +2,7 @@
 
 from ptsne.training.defaults import map_settings
 from ptsne.training.inversion import train_inverse
-from ptsne.training.mapping import train_map
+from ptsne.training.mapping import MapSettings, train_map
 from ptsne.training.objective import Objective, Task
 from ptsne.training.progress import INTERRUPTED, Callback, Journal, ProgressBar, Record
 
@@ -10,6 +10,7 @@ __all__ = [
     "INTERRUPTED",
     "Callback",
     "Journal",
+    "MapSettings",
     "Objective",
     "ProgressBar",
     "Record",
