@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+SPHINX := $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -d docs/_build/doctrees
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 # Threads that wait should sleep: on a machine that does other work too, spinning made a fit of the
 # digits take 124 s of processor time instead of 14.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help demo test lint format pictures clean
+.PHONY: help demo test lint format docs pictures clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -31,11 +32,18 @@ format: $(VENV)/installed-test  ## rewrite the code in the house style
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# Nothing is fetched and no warning is allowed. The second line runs the examples that the pages and
+# the docstrings show; the first has run the gallery and the plots.
+docs: $(VENV)/installed-docs  ## the site, in docs/_build/html
+	$(SPHINX) -b html docs docs/_build/html
+	$(SPHINX) -b doctest docs docs/_build/doctest
+
 pictures: $(VENV)/installed  ## draw the pictures of the README again
 	cd docs/images && $(CURDIR)/$(BIN)/python ../../examples/plot_digits.py
 
 clean:  ## remove the environment and what tools leave behind
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .coverage ptsne-demo
+	rm -rf docs/_build docs/gallery docs/reference/generated
 
 # The stamps make a second call instant; a change of the requirements installs again.
 $(VENV)/python-ready:
@@ -52,3 +60,8 @@ $(VENV)/installed-test: pyproject.toml constraints.txt | $(VENV)/python-ready
 	@echo "Installing ptsne with its test tools into $(VENV) (once, some minutes) ..."
 	$(INSTALL) --editable '.[test]'
 	@touch $@ $(VENV)/installed
+
+$(VENV)/installed-docs: pyproject.toml constraints.txt | $(VENV)/python-ready
+	@echo "Installing ptsne with what its site needs into $(VENV) (once, some minutes) ..."
+	$(INSTALL) --editable '.[docs,test]'
+	@touch $@ $(VENV)/installed $(VENV)/installed-test

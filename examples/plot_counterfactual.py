@@ -53,6 +53,7 @@ left.plot(*walk.T, color="black", linewidth=1.5)
 left.plot(*walk[0], "o", color="black", markersize=7)
 left.plot(*change.place, "*", color="black", markersize=14)
 left.set_title("One versicolor on its way to the virginicas")
+# sphinx_gallery_defer_figures
 
 # %%
 # What the other versicolors would need: the same measurements, by other amounts.

@@ -101,8 +101,11 @@ def split_prediction(
 
     Examples
     --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from ptsne import split_prediction
     >>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).double().eval()
-    >>> parts = split_prediction(net, torch.ones(5, 4))
+    >>> parts = split_prediction(net, torch.ones(5, 4).double())
     >>> torch.allclose(parts.wx + parts.b, parts.output, rtol=1e-12)
     True
     """

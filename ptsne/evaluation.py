@@ -151,9 +151,10 @@ def evaluate(  # noqa: PLR0913 - two sets of rows, each with classes and linear 
     --------
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.decomposition import PCA
+    >>> from ptsne.evaluation import evaluate
     >>> X, y = load_iris(return_X_y=True)
     >>> quality = evaluate(PCA(2).fit(X[::2]), X[::2], X[1::2], y[::2], y[1::2])
-    >>> round(quality.held_out["trustworthiness_15"], 2)
+    >>> print(f"{quality.held_out['trustworthiness_15']:.2f}")
     0.99
     """
     if not hasattr(map_, "transform") and isinstance(map_, tuple) == (X_test is None):

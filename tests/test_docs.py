@@ -1,4 +1,7 @@
-"""The pages of the docs folder hold: their Python runs, their links lead somewhere."""
+"""The pages of the docs folder hold: their Python runs, their links lead somewhere.
+
+`make docs` checks the site as a whole; this is what can be known without building it.
+"""
 
 import re
 from pathlib import Path
@@ -27,10 +30,14 @@ def test_python_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
     for code in re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), flags=re.M | re.S):
+        if code.startswith(">>>"):  # run by `make docs`, which compares what it prints
+            continue
         exec(compile(code, page.name, "exec"), names)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_links_lead_to_files(page):
     targets = re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8"))
-    assert not [t for t in targets if "://" not in t and not (DOCS / t).exists()]
+    built = ("gallery/",)  # made with the site
+    files = [t for t in targets if "://" not in t and not t.startswith(built)]
+    assert not [t for t in files if not any((DOCS / f"{t}{end}").exists() for end in ("", ".md"))]

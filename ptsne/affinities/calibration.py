@@ -66,6 +66,7 @@ def conditional_probabilities(
     Examples
     --------
     >>> import numpy as np
+    >>> from ptsne.affinities import conditional_probabilities
     >>> conditional_probabilities(np.array([[1.0, 1.0, 1.0, 9.0]]), 3).probabilities.round(3)
     array([[0.333, 0.333, 0.333, 0.   ]])
     """

@@ -77,6 +77,7 @@ def nearest_neighbors(
     Examples
     --------
     >>> import numpy as np
+    >>> from ptsne.affinities import nearest_neighbors
     >>> nearest_neighbors(np.array([[0.0], [1.0], [3.0]]), 1).indices.ravel()
     array([1, 0, 1])
     """

@@ -106,6 +106,7 @@ def load(
 
     Examples
     --------
+    >>> from ptsne.datasets import load
     >>> load("iris").X.shape
     (150, 4)
     """

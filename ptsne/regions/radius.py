@@ -113,9 +113,11 @@ def region_radius(
     >>> from ptsne.regions import region_radius
     >>> net = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.ReLU()).eval()
     >>> _ = net[0].weight.data.copy_(torch.tensor([[3.0, 4.0]])), net[0].bias.data.zero_()
-    >>> region_radius(net, torch.tensor([[1.0, 1.0]]))
-    RegionRadius(radius=tensor([1.4000]), direction=tensor([[-0.6000, -0.8000]]),
-        unit=[Unit(layer='1', operation='relu', index=0)])
+    >>> nearest = region_radius(net, torch.tensor([[1.0, 1.0]]))
+    >>> nearest.radius, nearest.direction
+    (tensor([1.4000]), tensor([[-0.6000, -0.8000]]))
+    >>> nearest.unit
+    [Unit(layer='1', operation='relu', index=0)]
     """
     if p not in DUAL:
         raise ValueError(f"p must be 1, 2 or inf; got {p!r}")

@@ -79,12 +79,15 @@ def report(
 
     Examples
     --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
     >>> from sklearn.datasets import load_iris
     >>> import ptsne
     >>> iris = load_iris(as_frame=True)
     >>> species = iris.target_names[iris.target]
     >>> map_ = ptsne.ParametricTSNE(max_iter=50, random_state=0).fit(iris.data)
-    >>> page = ptsne.report(map_, iris.data, species, path=getfixture("tmp_path") / "iris.html")
+    >>> with TemporaryDirectory() as folder:
+    ...     page = ptsne.report(map_, iris.data, species, path=Path(folder) / "iris.html")
     >>> page.name
     'iris.html'
     """

@@ -1,0 +1,130 @@
+"""How the site is built: ``make docs``. Nothing is fetched, no warning is allowed."""
+
+import doctest
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from matplotlib.sphinxext.plot_directive import TEMPLATE
+
+import ptsne
+
+DOCS = Path(__file__).parent
+BUILD = DOCS / "_build"
+sys.path.insert(0, str(DOCS / "_ext"))
+
+import gallery
+
+project = "ptsne"
+author = "ptsne developers"
+copyright = author
+version = release = ptsne.__version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.doctest",
+    "sphinx.ext.viewcode",
+    "sphinx_gallery.gen_gallery",
+    "matplotlib.sphinxext.plot_directive",
+    "executed",
+    "links",
+    "mathml",
+]
+exclude_patterns = ["_build", "_ext", "_templates", "images"]
+templates_path = ["_templates"]
+default_role = "autolink"
+pygments_style = "tango"
+
+# --- pages ----------------------------------------------------------------------------------------
+
+myst_enable_extensions = [
+    "amsmath",
+    "attrs_block",
+    "attrs_inline",
+    "colon_fence",
+    "deflist",
+    "dollarmath",
+]
+myst_heading_anchors = 4
+
+plot_formats = [("png", 144)]
+plot_html_show_formats = False
+plot_html_show_source_link = False
+plot_include_source = True
+plot_rcparams = {"figure.figsize": (7, 4.4), "figure.constrained_layout.use": True}
+# What a plot shows as its source it has run already; see _ext/executed.py.
+plot_template = TEMPLATE.replace(
+    "{{ source_code }}",
+    "{{ source_code.replace('.. code-block:: python', '.. code-block:: python\\n   :class: "
+    "run-by-plot', 1) }}",
+)
+
+# --- reference ------------------------------------------------------------------------------------
+
+autosummary_generate = True
+autodoc_typehints = "none"  # the docstrings say more
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False
+numpydoc_use_plots = False
+
+# --- gallery --------------------------------------------------------------------------------------
+
+# Examples write their pictures beside themselves: they are run where that is no litter.
+EXAMPLES = BUILD / "examples"
+shutil.copytree(DOCS.parent / "examples", EXAMPLES, dirs_exist_ok=True)
+
+sphinx_gallery_conf = {
+    "examples_dirs": str(EXAMPLES),
+    "gallery_dirs": "gallery",
+    "filename_pattern": gallery.pattern(EXAMPLES),
+    "ignore_pattern": r"label_flip_rate",
+    "within_subsection_order": "gallery.order",
+    "abort_on_example_error": True,
+    "backreferences_dir": "reference/generated/backreferences",
+    "doc_module": ("ptsne",),
+    "log_level": {"backreference_missing": "debug"},
+    "download_all_examples": False,
+    "image_srcset": ["2x"],
+    "min_reported_time": 0,
+    "remove_config_comments": True,
+    "reset_modules": ("matplotlib", "gallery.reset"),
+    "show_signature": False,
+    "write_computation_times": False,
+}
+
+# --- doctests -------------------------------------------------------------------------------------
+
+doctest_default_flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+doctest_test_doctest_blocks = "default"
+
+# --- theme ----------------------------------------------------------------------------------------
+
+html_theme = "pydata_sphinx_theme"
+html_title = "ptsne"
+html_static_path = ["_static"]
+html_css_files = ["ptsne.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {
+    "logo": {"text": "ptsne"},
+    "navbar_align": "left",
+    "header_links_before_dropdown": 7,
+    "show_prev_next": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "footer_start": ["copyright"],
+    "footer_end": [],
+}
+
+
+def escape_stars(app, what, name, *about):
+    """A shape such as (N, *input shape) is not the beginning of something emphasised."""
+    lines = about[-1]
+    lines[:] = [re.sub(r"(?<=[ (])\*(?=\w+[ _]shape)", r"\\*", line) for line in lines]
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", escape_stars)
