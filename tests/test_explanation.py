@@ -1,5 +1,6 @@
 """Explanations of a map: exactness, chain, baselines, landmarks, table."""
 
+import random
 import time
 
 import numpy as np
@@ -54,6 +55,27 @@ def test_w_is_the_jacobian(digits):
         jac = torch.autograd.functional.jacobian(lambda r: network(r[None])[0], row)
         expected.append(jac.numpy())
     np.testing.assert_allclose(map_.explain(X[:40]).weight, expected, atol=1e-10)
+
+
+QUESTIONS = {
+    "displacement": lambda why: why.displacement([0, 1]),
+    "contrast": lambda why: why.contrast(0, 1, method="path"),
+    "clusters": lambda why: why.contrast_clusters([0, 0, 1, 1], 0, 1),
+    "loadings": lambda why: why.loadings([0, 0, 1, 1]),
+    "radius": lambda why: why.radius(),
+    "counterfactual": lambda why: why.counterfactual(0, why.Y[1]),
+    "trust": lambda why: why.trust,
+}
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_no_question_draws_from_the_callers_generators(map_, X, question):
+    why = map_.explain(X[::40])
+    before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+    QUESTIONS[question](why)
+    assert (torch.get_rng_state() == before[0]).all()
+    assert (np.random.get_state()[1] == before[1]).all()
+    assert random.getstate() == before[2]
 
 
 def test_chain_of_encoder_and_projection(digits):

@@ -55,6 +55,19 @@ class Landmarks(NamedTuple):
     rows: Array
 
 
+class _Along(nn.Module):
+    """``way @ y`` (B, 1): an `nn.Linear` would first draw weights from the caller's generator."""
+
+    way: Tensor
+
+    def __init__(self, way: Array) -> None:
+        super().__init__()
+        self.register_buffer("way", torch.from_numpy(way)[None])
+
+    def forward(self, y: Tensor) -> Tensor:
+        return nn.functional.linear(y, self.way)
+
+
 @dataclass(frozen=True)
 class Source:
     """What an explanation needs of the fitted map.
@@ -105,10 +118,8 @@ class Source:
 
     def path_parts(self, starts: Array, ends: Array, way: Array) -> Array:
         """Exact integrated gradients (P, D) of ``way @ y``: sum ``way @ (y_end - y_start)``."""
-        along = nn.Linear(len(way), 1, bias=False, dtype=torch.float64)
-        along.weight = nn.Parameter(torch.from_numpy(way)[None], requires_grad=False)
         device = as_tensor(way, self.network).device
-        model = nn.Sequential(in_double(self.network), along.to(device)).eval()
+        model = nn.Sequential(in_double(self.network), _Along(way).to(device)).eval()
         a, b = (torch.from_numpy(rows).to(device, torch.float64) for rows in (starts, ends))
         try:
             parts: Array = integrated_gradients(model, b, a, 0).cpu().numpy()
