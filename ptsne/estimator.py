@@ -34,7 +34,16 @@ from ptsne.lazy import LazyRows, apply_by_blocks, is_dask
 from ptsne.losses import Edges
 from ptsne.metrics import trustworthiness
 from ptsne.networks import MapNetwork, apply_by_rows, fit_standardize, standardized_float32
-from ptsne.rows import Rows, as_dense, as_matrix, float32_copy, plain, read_rows, require_room
+from ptsne.rows import (
+    Rows,
+    as_dense,
+    as_matrix,
+    float32_copy,
+    part_of,
+    plain,
+    read_rows,
+    require_room,
+)
 from ptsne.streaming import budget_bytes, place_lazily, prepare
 from ptsne.training import (
     INTERRUPTED,
@@ -43,7 +52,10 @@ from ptsne.training import (
     Objective,
     ProgressBar,
     Task,
+    World,
+    joined,
     map_settings,
+    own_entries,
     train_inverse,
     train_map,
 )
@@ -111,6 +123,9 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         of all columns. It counts everything that `fit` allocates: blocks, the neighbour graph, P,
         training and the fitted map, not the caller's own data nor the imported libraries. None:
         all rows are held in memory.
+    distributed : bool, default=False
+        Whether the processes that torchrun started train one map together, each on its share of
+        the rows; all of them call `fit` with the same rows and end with the same map.
     callbacks : callable or sequence of callables, default=None
         Called with every `ptsne.training.Record`; one that returns True ends the training.
     verbose : int, default=0
@@ -186,6 +201,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         "learning_rate": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
         "device": [str],
         "memory_budget": [Interval(Real, 0, None, closed="neither"), str, None],
+        "distributed": ["boolean"],
         "callbacks": [callable, list, tuple, None],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
@@ -212,6 +228,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         learning_rate: float | str = "auto",
         device: str = "auto",
         memory_budget: float | str | None = None,
+        distributed: bool = False,
         callbacks: Callback | Sequence[Callback] | None = None,
         verbose: int = 0,
         random_state: int | np.random.RandomState | None = None,
@@ -234,6 +251,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.learning_rate = learning_rate
         self.device = device
         self.memory_budget = memory_budget
+        self.distributed = distributed
         self.callbacks = callbacks
         self.verbose = verbose
         self.random_state = random_state
@@ -487,6 +505,8 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         if self.memory_budget is not None:
             if self.target_weight:
                 raise ValueError("target_weight needs all rows in memory; set memory_budget=None")
+            if self.distributed:
+                raise ValueError("memory_budget is for one process; set distributed=False")
             budget = budget_bytes(self.memory_budget)
             rows = read_rows(self, X, reset=True, min_rows=2, streamed=True)
             self._train_streamed(rows, neighbors, budget)
@@ -494,33 +514,39 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         rows = read_rows(self, X, reset=True, min_rows=2)
         if sparse.issparse(as_matrix(rows)):
             require_room(rows.shape, FLOAT32_BYTES, "fit fewer rows")
-        with advice_on_memory(rows.shape):
+        device = resolve_device(self.device)
+        with (
+            advice_on_memory(rows.shape),
+            joined(self.distributed, rows.shape, device) as world,
+        ):
             rows = as_dense(rows) if isinstance(rows, LazyRows) else rows
-            self._train_rows(rows, y, neighbors)
+            self._train_rows(rows, y, neighbors, device, world)
 
     def _check_parameters(self) -> None:
         """What scikit-learn's constraints let pass."""
         self._validate_params()
         for name, value in self.get_params(deep=False).items():
             held = value if isinstance(value, (list, tuple)) else [value]
-            if name != "verbose" and any(isinstance(v, bool) for v in held):
+            is_number = name not in {"verbose", "distributed"}
+            if is_number and any(isinstance(v, bool) for v in held):
                 raise ValueError(f"{name} must be made of numbers, not truth values; got {value!r}")
         wrong = [c for c in _as_sequence(self.callbacks) if not callable(c)]
         if wrong:
             raise ValueError(f"callbacks must be callables; got {wrong[0]!r}")
 
-    def _train_rows(self, rows: Rows, y: Any, neighbors: Any) -> None:
+    def _train_rows(
+        self, rows: Rows, y: Any, neighbors: Any, device: torch.device, world: World
+    ) -> None:
         classes = affinities.class_numbers(y, len(rows)) if self.target_weight else None
         rng = check_random_state(self.random_state)
-        device = resolve_device(self.device)
-        generator = torch.Generator().manual_seed(int(rng.randint(2**31 - 1)))
+        generator = torch.Generator().manual_seed(world.same(int(rng.randint(2**31 - 1))))
         self._mean = rows.mean(0, dtype=np.float64)
         self.perplexity_ = _lower_perplexity(self.perplexity, len(rows))
         settings = map_settings(rows.shape, self.get_params(deep=False))
-        graph = self._neighbors(rows, neighbors, rng, device)
+        graph = world.once(lambda: self._neighbors(rows, neighbors, rng, device))
         with ProgressBar(enabled=self.verbose > 0) as bar:
-            journal = Journal([*_as_sequence(self.callbacks), bar])
-            P = self._probabilities(rows, graph, classes, rng, device)
+            journal = Journal([*_as_sequence(self.callbacks), bar], world=world)
+            P = world.once(lambda: self._probabilities(rows, graph, classes, rng, device))
             task = self._task(rows, graph, P, journal, generator, device=device)
             network, landmark_rows = train_map(task, settings)
         self._finish(rows, network.cpu(), landmark_rows, task)
@@ -613,26 +639,31 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         device: torch.device,
     ) -> Task:
         """Data and objective on the device."""
+        world = journal.world
+        own = world.rows(len(rows))
         sigma, unit = None, 1.0
         if self.similarity == "gaussian":
             bandwidths = affinities.conditional_probabilities(graph.distances, self.perplexity_)
             unit = float(np.median(bandwidths.sigma)) or 1.0
             sigma = torch.from_numpy(bandwidths.sigma / unit).to(device, torch.float32)
+        elif world.size > 1:
+            P = own_entries(P, own)
         standardize = fit_standardize(rows)
         if isinstance(self.encoder, nn.Module):
-            x = float32_copy(rows)
+            x = float32_copy(part_of(rows, own))
         else:  # in float64, so that rows far from zero keep their digits
-            x = standardized_float32(standardize, rows)
+            x = standardized_float32(standardize, part_of(rows, own))
         edges = Edges.from_sparse(P, dtype=torch.float32, device=device)
-        neighbors = torch.from_numpy(graph.indices).to(device)
+        neighbors = torch.from_numpy(graph.indices[own]).to(device)
         X = torch.from_numpy(x).to(device)
         return Task(
             X,
             standardize.to(device),
             neighbors,
-            Objective(edges, self.dof, sigma, unit),
+            Objective(edges, self.dof, sigma, unit, world),
             journal,
             generator,
+            world,
         )
 
     def _store(
@@ -647,8 +678,10 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self._training_rows = rows
         self._inverse = None
         self._n_features_out = self.n_components
-        self.embedding_ = self._place(rows)
-        calibration = calibrate(self._network(rows.dtype), rows)
+        world = journal.world
+        y = torch.from_numpy(self._place(part_of(rows, world.rows(len(rows)))))
+        self.embedding_ = world.gather(y.to(world.device)).cpu().numpy()
+        calibration = world.once(lambda: calibrate(self._network(rows.dtype), rows))
         self._trust_quantiles, self._trust_readout = calibration
 
     def _calibration(self) -> Calibration | None:

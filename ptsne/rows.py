@@ -176,6 +176,13 @@ def float32_copy(rows: Rows) -> NDArray[np.float32]:
     return result
 
 
+def part_of(rows: Rows, span: slice) -> Rows:
+    """Some neighbouring rows; sparse ones stay so."""
+    if span == slice(0, len(rows)):
+        return rows
+    return SparseRows(rows.matrix[span]) if isinstance(rows, SparseRows) else rows[span]
+
+
 def require_room(shape: tuple[int, ...], itemsize: int, otherwise: str) -> None:
     """Refuse to make sparse rows dense beyond the budget.
 

@@ -1,6 +1,7 @@
-"""Training: autoencoder, places of the landmarks, fine-tuning, distillation, progress."""
+"""Training: autoencoder, places, fine-tuning, distillation, progress; one process or many."""
 
 from ptsne.training.defaults import map_settings
+from ptsne.training.distributed import World, joined, own_entries
 from ptsne.training.inversion import train_inverse
 from ptsne.training.mapping import MapSettings, train_map
 from ptsne.training.objective import Objective, Task
@@ -15,7 +16,10 @@ __all__ = [
     "ProgressBar",
     "Record",
     "Task",
+    "World",
+    "joined",
     "map_settings",
+    "own_entries",
     "train_inverse",
     "train_map",
 ]

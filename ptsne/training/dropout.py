@@ -30,9 +30,11 @@ def dropout_rate(task: Task, energy: float, *, n_rows: int = 2000) -> float:
         r, below 1/2.
     """
     rows = slice(None, None, max(1, len(task.X) // n_rows))
-    x, near = task.X[rows], task.X[task.neighbors[rows, :10][:, -1]]
-    length = float(x.square().sum(1).mean())
-    odds = energy * float((x - near).square().sum(1).mean()) / length if length else 0.0
+    x = task.X[rows]
+    near = task.world.fetch(task.X, task.neighbors[rows, :10][:, -1])
+    length = float(task.world.mean(x.square().sum(1)))
+    distance = float(task.world.mean((x - near).square().sum(1)))
+    odds = energy * distance / length if length else 0.0
     return min(0.5, odds / (1 + odds))
 
 

@@ -107,14 +107,17 @@ def finetune_atlas(network: MapNetwork, task: Task, settings: FineTuning) -> Non
     settings : FineTuning
         Numbers of this phase.
     """
+    world = task.world
     rate = dropout_rate(task, settings.dropout)
+    task = replace(task, generator=world.own_generator(task.generator))
+    settings = replace(settings, batch_size=world.share(settings.batch_size))
     how = rate, settings.batch_size, task.generator
     if not _is_reducible(network.encoder, task, settings):
         _descend(network, task, settings, DroppedRows(task.X, *how))
         return
     encoder = cast(SkipNetwork, network.encoder)
     seed = int(torch.randint(2**31 - 1, (1,), generator=task.generator))
-    axes = principal_axes(task.X, _rank(encoder), seed=seed)
+    axes = principal_axes(task.X, _rank(encoder), seed=seed, world=world)
     rows = ReducedRows(task.X, axes, *how)
     small = _seen_through(encoder, axes)
     reduced = MapNetwork(small, network.projection, network.decoder)
@@ -135,7 +138,7 @@ def _is_reducible(encoder: nn.Module, task: Task, settings: FineTuning) -> bool:
         and encoder.branch is None
         and not settings.reconstruction_weight
         and bool(learning(encoder))
-        and min(task.X.shape) > 2 * _rank(encoder)
+        and min(task.world.count(task.X), task.X.shape[1]) > 2 * _rank(encoder)
     )
 
 
@@ -153,14 +156,18 @@ def _descend(
     n_steps = settings.n_iterations
     adam = Adam(_parameter_groups(network, settings))
     step = _Step(network, task, settings, inputs)
+    trained = [network.encoder, network.projection, *_reconstructing(network, settings)]
+    loss_of = task.world.parallel(step, trained, total=True)
     best = Best(network)
 
     def now() -> Tensor:
-        return embed(network, task.X)[1] * task.objective.unit
+        # the other processes do not take part in a callback: what they told last
+        y = step.all_y if task.world.size > 1 else embed(network, task.X)[1]
+        return y * task.objective.unit
 
     with task.journal.interruptible():
         for iteration in range(n_steps):
-            loss, kl = step(iteration)
+            loss, kl = loss_of(iteration)
             adam.descend(loss, linear(iteration, n_steps))
             value = float(kl)
             best.update(value)
@@ -187,6 +194,7 @@ class _Step:
         self.batches = _batches(len(task.X), settings.batch_size, task.generator)
         self.candidates = _Candidates()
         self.z, self.y = embed(network, task.X)
+        self.all_y, self.own = self.y, task.world.rows(task.world.count(self.y))
         n = min(len(self.z), settings.batch_size) * self.z.shape[1]
         self.normals = Window.of_normals(n, self.z, task.generator)
 
@@ -200,8 +208,10 @@ class _Step:
         pairs = self.candidates(self.atlas, z.detach(), iteration, is_fresh=rows is not None)
         y, blend = blend_pairs(self.atlas, z, pairs)
         self.y[index] = y.detach()
-        gradient, kl = self.task.objective.gradient(self.y, exaggeration=self.settings.exaggeration)
-        loss = len(self.y) * (gradient[index] * y).sum()
+        self.all_y = self.task.world.gather(self.y)
+        exaggeration = self.settings.exaggeration
+        gradient, kl = self.task.objective.gradient(self.all_y, exaggeration=exaggeration)
+        loss = len(self.all_y) * (gradient[self.own][index] * y).sum()
         if self.settings.fidelity_weight:
             loss = loss + self.settings.fidelity_weight * self._infidelity(index, pairs, blend)
         if self.settings.reconstruction_weight:
@@ -223,8 +233,9 @@ class _Step:
         near = self.task.neighbors[index, :10]
         choice = torch.randint(near.shape[1], (len(near), 1), generator=self.task.generator)
         j = near.gather(1, choice.to(near.device)).squeeze(1)
-        predicted = directional_derivative(self.atlas, blend, pairs, self.z[j] - self.z[index])
-        error = self.y[j] - self.y[index] - predicted
+        u = self.task.world.fetch(self.z, j) - self.z[index]
+        predicted = directional_derivative(self.atlas, blend, pairs, u)
+        error = self.all_y[j] - self.y[index] - predicted
         return (error.square().sum(1) / FIDELITY_SCALE**2).log1p().sum()
 
 
@@ -369,12 +380,15 @@ def _batches(n_rows: int, batch_size: int, generator: torch.Generator) -> Iterat
         yield None
 
 
+def _reconstructing(network: MapNetwork, settings: FineTuning) -> list[nn.Module]:
+    """The decoder's network, where it is trained with the map."""
+    return [cast(Decoder, network.decoder).network] if settings.reconstruction_weight else []
+
+
 def _parameter_groups(network: MapNetwork, settings: FineTuning) -> list[Group]:
     """Learning rates: places in map units, landmarks in latent units, charts, encoder."""
     atlas, factor = atlas_of(network), settings.learning_rate
-    others = learning(network.encoder)
-    if settings.reconstruction_weight:
-        others += learning(cast(Decoder, network.decoder))
+    others = learning(network.encoder, *_reconstructing(network, settings))
     return [
         Group([atlas.places], 0.3 * factor, (0.8, 0.999)),
         Group([atlas.landmarks], 0.03 * float(atlas.temperature.sqrt()) * factor),

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ptsne.networks import sparsemax_support
+from ptsne.training.distributed import ALONE, World
 
 LLOYD_STEPS = 5
 HELD_OUT_SHARE = 0.1
@@ -13,18 +14,20 @@ HELD_OUT_LIMIT = 2000
 
 
 def choose_landmarks(
-    z: Tensor, n_landmarks: int, generator: torch.Generator
+    z: Tensor, n_landmarks: int, generator: torch.Generator, world: World = ALONE
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Random rows refined by five Lloyd steps, on all rows but a few kept for calibration.
 
     Parameters
     ----------
     z : Tensor of shape (N, L)
-        Codes of the training rows.
+        Codes of the training rows, of several processes one's own.
     n_landmarks : int
         m; lowered where fewer rows are left.
     generator : torch.Generator
         Picks the rows.
+    world : World
+        The processes.
 
     Returns
     -------
@@ -32,29 +35,42 @@ def choose_landmarks(
         K.
     nearest : int Tensor of shape (m,)
         Training row nearest to each landmark.
-    kept_out : int Tensor
-        Rows that no landmark was fitted to.
+    kept_out : Tensor of shape (n, L)
+        Codes of rows that no landmark was fitted to.
 
     References
     ----------
     Lloyd 1982, Least squares quantization in PCM.
     """
-    N = len(z)
+    N = world.count(z)
     order = torch.randperm(N, generator=generator).to(z.device)
     n_out = max(1, min(int(HELD_OUT_SHARE * N), HELD_OUT_LIMIT))
     kept_out, rest = order[:n_out], order[n_out:]
-    K = torch.unique(z[rest[:n_landmarks]], dim=0)  # equal landmarks would only tie
+    K = torch.unique(world.fetch(z, rest[:n_landmarks]), dim=0)  # equal landmarks would only tie
     if len(K) < len(rest):
+        own = z[world.mine(rest)]
         for _ in range(LLOYD_STEPS):
-            K = _lloyd_step(z[rest], K)
-    return K, nearest_rows(K, z), kept_out
+            K = _lloyd_step(own, K, world)
+    return K, _nearest_of_all(K, z, world), world.fetch(z, kept_out)
 
 
-def _lloyd_step(z: Tensor, K: Tensor) -> Tensor:
+def _nearest_of_all(K: Tensor, z: Tensor, world: World) -> Tensor:
+    """Index (m,) of the row nearest to each landmark, over all processes."""
+    own = nearest_rows(K, z)
+    if world.size == 1:
+        return own
+    distance = (z[own] - K).double().square().sum(1)
+    nearest = -world.largest(-distance)
+    first = world.rows(world.count(z)).start
+    index = torch.where(distance == nearest, first + own, world.count(z))
+    return -world.largest(-index)  # of equals the first
+
+
+def _lloyd_step(z: Tensor, K: Tensor, world: World) -> Tensor:
     """Mean of the rows nearest to each landmark; a landmark without rows stays."""
     label = nearest_rows(z, K)
-    total = torch.zeros_like(K).index_add_(0, label, z)
-    count = torch.bincount(label, minlength=len(K)).unsqueeze(1).to(z.dtype)
+    total = world.sum(torch.zeros_like(K).index_add_(0, label, z))
+    count = world.sum(torch.bincount(label, minlength=len(K))).unsqueeze(1).to(z.dtype)
     return torch.where(count > 0, total / count.clamp(min=1), K)
 
 

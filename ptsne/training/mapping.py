@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -22,6 +22,7 @@ from ptsne.networks import (
 )
 from ptsne.training.descent import learning, private_randomness
 from ptsne.training.distillation import Distillation, distil_map
+from ptsne.training.distributed import World
 from ptsne.training.finetuning import FineTuning, finetune_atlas
 from ptsne.training.landmarks import calibrate_temperature, choose_landmarks
 from ptsne.training.objective import Task
@@ -111,6 +112,7 @@ def train_map(task: Task, settings: MapSettings) -> tuple[MapNetwork, Tensor]:
         decoder.standardize = copy.deepcopy(task.standardize)
     if task.objective.unit != 1:
         scale_output(network, task.objective.unit)
+    task.world.align(network)
     return network.eval(), rows.cpu()
 
 
@@ -133,11 +135,11 @@ def _autoencoder(task: Task, settings: MapSettings) -> tuple[nn.Module, Decoder,
     standardize = identity_standardize(X) if is_own else copy.deepcopy(task.standardize).to(X.dtype)
     seed = int(torch.randint(2**31 - 1, (1,), generator=task.generator))
     n_axes = min(settings.latent_dim, X.shape[1])
-    axes = principal_axes(_blocks(standardize, X), n_axes, seed=seed)
+    axes = principal_axes(_blocks(standardize, X), n_axes, seed=seed, world=task.world)
     network: nn.Module
     if isinstance(encoder, nn.Module):
         network = copy.deepcopy(encoder).to(X.device, X.dtype)
-        linear = _first_decoder(network, X, standardize)
+        linear = _first_decoder(network, X, standardize, task.world)
     elif encoder is None:
         network, linear = nn.Identity(), torch.eye(X.shape[1]).to(X)
     else:
@@ -150,16 +152,15 @@ def _autoencoder(task: Task, settings: MapSettings) -> tuple[nn.Module, Decoder,
     return network.eval(), decoder, axes
 
 
-def _first_decoder(encoder: nn.Module, X: Tensor, standardize: Standardize) -> Tensor:
+def _first_decoder(encoder: nn.Module, X: Tensor, standardize: Standardize, world: World) -> Tensor:
     """Least-squares start (D, L) of the linear decoder of a user's encoder."""
     with torch.no_grad():
         sample = X[:: max(1, len(X) // 2000)]
         z = _try(encoder, sample)
         _require_codes(z, sample)
         ridge = 1e-3 * z.square().mean() * torch.eye(z.shape[1]).to(z)
-        start: Tensor = torch.linalg.solve(
-            z.T @ z / len(z) + ridge, z.T @ standardize(sample) / len(z)
-        ).T
+        squares, products = z.T @ z / len(z) + ridge, z.T @ standardize(sample) / len(z)
+        start: Tensor = torch.linalg.solve(world.sum(squares), world.sum(products)).T
     return start
 
 
@@ -188,11 +189,12 @@ def _require_codes(z: Tensor, X: Tensor) -> None:
 
 def _train_atlas(network: MapNetwork, task: Task, z: Tensor, settings: MapSettings) -> Tensor:
     """Landmarks, their places, then charts and encoder; returns the landmarks' rows."""
-    K, rows, kept_out = choose_landmarks(z, settings.n_landmarks, task.generator)
-    temperature = calibrate_temperature(z[kept_out], K, N_ACTIVE)
+    K, rows, kept_out = choose_landmarks(z, settings.n_landmarks, task.generator, task.world)
+    temperature = calibrate_temperature(kept_out, K, N_ACTIVE)
     atlas = AtlasProjection(K, settings.n_components, temperature=temperature, clip=settings.clip)
     network.projection = atlas
-    attention = Attention.from_slots(*atlas.landmark_weights(z), len(K))
+    index, weights = _all_slots(atlas, z, task.world)
+    attention = Attention.from_slots(index, weights, len(K))
     places = pca_start(K, settings.n_components)
     if not task.journal.stopped:
         places = optimise_places(places, attention, settings.schedule, task)
@@ -203,10 +205,23 @@ def _train_atlas(network: MapNetwork, task: Task, z: Tensor, settings: MapSettin
     return rows
 
 
+def _all_slots(atlas: AtlasProjection, z: Tensor, world: World) -> list[Tensor]:
+    """Landmarks of all processes' rows, and how heavily they hold these: (N, k) each."""
+    slots = atlas.landmark_weights(z)
+    width = int(world.largest(z.new_tensor(slots[0].shape[1])))
+    return [world.gather(nn.functional.pad(t, (0, width - t.shape[1]))) for t in slots]
+
+
 def _train_other(
     network: MapNetwork, task: Task, z: Tensor, pca: Tensor, settings: MapSettings
 ) -> None:
-    """Ordinary t-SNE of the rows, then a network that learns it."""
+    """Ordinary t-SNE of the rows, then a network that learns it.
+
+    Of several processes each sees all rows and takes the same steps, for the network's batches are
+    small; they share the work of dKL/dY.
+    """
+    z, pca, X, neighbors = (task.world.gather(t) for t in (z, pca, task.X, task.neighbors))
+    task = replace(task, X=X, neighbors=neighbors)
     projection = _projection(settings, z)
     _require_places(projection, z, settings.n_components)
     Y = pca_start(z, settings.n_components)

@@ -10,6 +10,7 @@ from torch import Tensor
 from ptsne.losses import Edges, gaussian_kl_gradient, kl_gradient
 from ptsne.networks import Standardize
 from ptsne.repulsion import RepulsionEngine
+from ptsne.training.distributed import ALONE, World
 from ptsne.training.progress import Journal
 
 
@@ -28,12 +29,15 @@ class Objective:
     unit : float
         Map units per unit in which the map is trained: a Gaussian map has the size of its
         bandwidths, and step sizes are stated for bandwidths near 1.
+    world : World
+        Of several processes, each holds the edges of its own rows; for the Gaussian, all edges.
     """
 
     edges: Edges
     dof: float = 1.0
     sigma: Tensor | None = None
     unit: float = 1.0
+    world: World = ALONE
 
     @cached_property
     def _engine(self) -> RepulsionEngine:
@@ -66,7 +70,7 @@ class Objective:
                 self.edges, Y, self.sigma, exaggeration=exaggeration
             )
             return gradient, kl + math.log(len(Y))  # Q has mass 1 in each row, P in all
-        return kl_gradient(
+        gradient, kl = kl_gradient(
             self.edges,
             Y,
             exaggeration=exaggeration,
@@ -74,6 +78,7 @@ class Objective:
             engine=self._engine,
             with_kl=with_kl,
         )
+        return self.world.sum(gradient), self.world.sum(kl)
 
 
 @dataclass(frozen=True)
@@ -83,17 +88,19 @@ class Task:
     Parameters
     ----------
     X : Tensor of shape (N, D)
-        Training rows; standardised, except for a user's encoder.
+        Training rows, of several processes one's own; standardised, except for a user's encoder.
     standardize : Standardize
         From data units to standardised units.
     neighbors : int Tensor of shape (N, k)
-        Nearest neighbours among them, nearest first.
+        Nearest neighbours of these, nearest first, numbered over all rows.
     objective : Objective
         Gives dKL/dY.
     journal : Journal
         Receives records.
     generator : torch.Generator
         Source of all randomness.
+    world : World
+        The processes that train.
     """
 
     X: Tensor
@@ -102,3 +109,4 @@ class Task:
     objective: Objective
     journal: Journal
     generator: torch.Generator
+    world: World = ALONE

@@ -130,7 +130,7 @@ def optimise_places(
     with task.journal.interruptible():
         for iteration in range(n_iterations):
             exaggeration = schedule.factor(iteration)
-            Y = V if attention is None else attention.spread(V, len(task.X))
+            Y = V if attention is None else attention.spread(V, task.world.count(task.X))
             recorded = (iteration + 1) % RECORD_EVERY == 0 or iteration + 1 == n_iterations
             gradient, kl = task.objective.gradient(Y, exaggeration=exaggeration, with_kl=recorded)
             step = gradient if attention is None else attention.gather(gradient)

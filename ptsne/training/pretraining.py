@@ -12,34 +12,52 @@ from torch import Tensor, nn
 from ptsne.losses import reconstruction_loss
 from ptsne.networks import LATENT_RADIUS, Decoder
 from ptsne.training.descent import Adam, Group, cosine, index_stream, learning
+from ptsne.training.distributed import ALONE, World
 from ptsne.training.objective import Task
 from ptsne.training.progress import Journal
 
 
-def principal_axes(X: Tensor, n_components: int, *, seed: int) -> Tensor:
+def principal_axes(X: Tensor, n_components: int, *, seed: int, world: World = ALONE) -> Tensor:
     """Principal axes (n_components, D) of standardised rows, orthonormal, sign-fixed.
 
     Parameters
     ----------
     X : Tensor of shape (N, D)
-        Centred rows.
+        Centred rows, of several processes one's own.
     n_components : int
         At most D; axes beyond the rank of the data are completed to an orthonormal set.
     seed : int
         For the randomised solver on wide data.
+    world : World
+        The processes; of several, each adds its part of the covariance.
 
     Returns
     -------
     Tensor of shape (n_components, D)
         Rows are axes.
     """
-    rank = min(n_components, *X.shape)
-    if not bool(X.any()):
+    rank = min(n_components, world.count(X), X.shape[1])
+    if not bool(world.largest(X.abs().max())):
         return torch.eye(n_components, X.shape[1]).to(X)  # all rows are equal
-    axes = PCA(rank, random_state=seed).fit(X.cpu().numpy()).components_
+    if world.size == 1:
+        axes = PCA(rank, random_state=seed).fit(X.cpu().numpy()).components_
+    else:
+        axes = _axes_of_covariance(X, world)[:rank]
     if rank < n_components:
         axes = _complete_basis(axes, n_components)
     return torch.from_numpy(np.ascontiguousarray(axes)).to(X)
+
+
+def _axes_of_covariance(X: Tensor, world: World) -> NDArray[np.floating]:
+    """All principal axes (D, D), the widest first, from the covariance of all processes' rows."""
+    mean = world.sum(X.double().sum(0)) / world.count(X)
+    parts = (part.double() - mean for part in torch.split(X, 4096))
+    _, axes = torch.linalg.eigh(world.sum(sum((part.T @ part for part in parts), 0 * mean)))
+    axes = axes.flip(1).T
+    found: NDArray[np.floating] = (
+        (axes * axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()).cpu().numpy()
+    )
+    return found
 
 
 def _complete_basis(axes: NDArray[np.floating], n: int) -> NDArray[np.floating]:
@@ -103,12 +121,13 @@ def pretrain_autoencoder(
 
     def loss(rows: Tensor) -> Tensor:
         x = X[rows]
-        normal = torch.randn(x.shape, generator=task.generator, dtype=x.dtype).to(x.device)
+        normal = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
         code = encoder(x + noise * normal)
         return reconstruction_loss(decoder.standardize(x), decoder.network(code))
 
-    regression = _Regression("pre-training", len(X), settings, task.journal, task.generator)
-    regression.run(loss, learning(encoder, decoder))
+    generator = task.world.own_generator(task.generator)
+    regression = _Regression("pre-training", len(X), settings, task.journal, generator)
+    regression.run(loss, [encoder, decoder.network])
 
 
 def fit_decoder(
@@ -142,7 +161,8 @@ def fit_decoder(
     def loss(rows: Tensor) -> Tensor:
         return reconstruction_loss(decoder.standardize(X[rows]), decoder.network(codes[rows]))
 
-    _Regression(phase, len(X), settings, journal, generator).run(loss, learning(decoder))
+    generator = journal.world.own_generator(generator)
+    _Regression(phase, len(X), settings, journal, generator).run(loss, [decoder.network])
 
 
 @dataclass(frozen=True)
@@ -155,17 +175,20 @@ class _Regression:
     journal: Journal
     generator: torch.Generator
 
-    def run(self, loss_of: Callable[[Tensor], Tensor], parameters: Sequence[nn.Parameter]) -> None:
-        settings = self.settings
-        batch = min(settings.batch_size, self.n_rows)
-        seen = min(settings.rows, settings.largest_epochs * self.n_rows)
+    def run(self, loss_of: Callable[[Tensor], Tensor], parts: Sequence[nn.Module]) -> None:
+        settings, world = self.settings, self.journal.world
+        n_rows = world.count(range(self.n_rows))
+        batch = min(settings.batch_size, n_rows)
+        seen = min(settings.rows, settings.largest_epochs * n_rows)
         n_steps = max(1, seen // batch)
-        adam = Adam([Group(parameters, settings.learning_rate)])
-        stream = index_stream(self.n_rows, batch, self.generator)
+        adam = Adam([Group(learning(*parts), settings.learning_rate)])
+        loss_of = world.parallel(loss_of, parts)
+        stream = index_stream(self.n_rows, world.share(batch), self.generator)
         every = max(1, n_steps // 100)
         with self.journal.interruptible():
             for step in range(n_steps):
                 loss = loss_of(next(stream))
                 adam.descend(loss, cosine(step, n_steps))
                 if (step + 1) % every == 0 or step + 1 == n_steps:
-                    self.journal.record(self.phase, step + 1, n_steps, loss=float(loss.detach()))
+                    value = float(world.mean(loss.detach()[None]))
+                    self.journal.record(self.phase, step + 1, n_steps, loss=value)

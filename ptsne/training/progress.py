@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ptsne.training.distributed import ALONE, World
+
 INTERRUPTED = "interrupted"
 logger = logging.getLogger(__name__)
 
@@ -77,12 +79,15 @@ class Journal:
     ----------
     callbacks : sequence of callables
         Each is called with every `Record`; one that returns True stops training cleanly.
+    world : World
+        Of several processes, the first calls and decides.
     """
 
     callbacks: Sequence[Callback] = ()
     records: list[Record] = field(default_factory=list)
     stopped: str | None = None
     start: float = field(default_factory=perf_counter)
+    world: World = ALONE
 
     def record(
         self,
@@ -120,8 +125,9 @@ class Journal:
         record = Record(phase, iteration, n_iterations, loss, kl, seconds)
         self.records.append(record)
         told = replace(record, _places=places)
-        answers = [callback(told) for callback in self.callbacks]  # every one is called
-        if any(answer is True for answer in answers):
+        callbacks = self.callbacks if self.world.rank == 0 else ()
+        answers = [callback(told) for callback in callbacks]  # every one is called
+        if self.world.same(any(answer is True for answer in answers)):
             raise StopTraining("a callback returned True")
 
     @contextmanager
@@ -130,6 +136,8 @@ class Journal:
         try:
             yield
         except KeyboardInterrupt:
+            if self.world.size > 1:  # the others are at another step, or not interrupted
+                raise
             self.stopped = INTERRUPTED
         except StopTraining as stop:
             self.stopped = str(stop)

@@ -1,0 +1,157 @@
+"""Two gloo processes on this machine make the map of one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ptsne import ParametricTSNE
+from ptsne.training.distributed import ALONE, VARIABLES, own_entries, share
+
+FITS = Path(__file__).with_name("distributed_fits.py")
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d")
+
+
+def run(folder, *launcher):
+    """What the processes wrote, one dict each."""
+    folder.mkdir()
+    environment = {
+        **{k: v for k, v in os.environ.items() if k not in VARIABLES},
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    command = [sys.executable, *launcher, str(FITS), str(folder)]
+    run = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    return run, folder
+
+
+def finished(run, folder):
+    try:
+        output, _ = run.communicate(timeout=240)
+    finally:
+        run.terminate()  # torchrun then ends its processes
+    assert run.returncode == 0, output
+    return [dict(np.load(path)) for path in sorted(folder.glob("*.npz"))]
+
+
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory):
+    """Results of one process, and of each of two."""
+    folder = tmp_path_factory.mktemp("distributed")
+    both = run(folder / "2", *TORCHRUN, "--rdzv-endpoint", "localhost:0")
+    (one,), (first, second) = finished(*run(folder / "1")), finished(*both)
+    return one, first, second
+
+
+NAMES = ("certain", "gaussian", "mlp", "default", "unseeded", "module", "wide")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_process_ends_with_the_same_bits(processes, name):
+    _, first, second = processes
+    for what in ("Y", "kl", "landmarks", "history", "state"):
+        np.testing.assert_array_equal(first[f"{name}-{what}"], second[f"{name}-{what}"])
+
+
+# Without dropout, noise and fidelity a process draws nothing of its own: what differs is the order
+# of float32 sums, 1e-7, times what the iterations make of it. Measured: 3e-6 of the map's size
+# (digits), 1e-5 (iris, Gaussian), 5e-4 (a ReLU network, through its 400 steps on 256 rows each).
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [("certain", 1e-3), ("gaussian", 1e-3), ("mlp", 1e-2)]
+)
+def test_the_map_is_that_of_one_process_up_to_rounding(processes, name, tolerance):
+    one, first, _ = processes
+    size = np.abs(one[f"{name}-Y"]).max()
+    np.testing.assert_allclose(first[f"{name}-Y"], one[f"{name}-Y"], rtol=0, atol=tolerance * size)
+    assert first[f"{name}-kl"] == pytest.approx(one[f"{name}-kl"], rel=1e-3)
+
+
+def test_the_first_steps_are_those_of_one_process(processes):
+    one, first, _ = processes
+    np.testing.assert_allclose(first["certain-history"][:3], one["certain-history"][:3], rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["default", "module", "wide"])
+def test_with_draws_of_ones_own_the_map_is_as_good(processes, name):
+    one, first, _ = processes
+    assert first[f"{name}-kl"] == pytest.approx(one[f"{name}-kl"], abs=0.04)
+
+
+def test_each_process_places_and_explains_its_share(processes):
+    _, *both = processes
+    Y = np.concatenate([result["shared-Y"] for result in both])
+    np.testing.assert_array_equal(Y, both[0]["default-Y"])
+    assert [len(result["shared-W"]) for result in both] == [150, 151]
+
+
+def test_the_first_process_is_told_and_its_stop_is_everybodys(processes):
+    one, first, second = processes
+    assert first["stopped-n_iter"] == second["stopped-n_iter"] == one["stopped-n_iter"]
+    np.testing.assert_array_equal(first["stopped-told"], one["stopped-told"])
+    np.testing.assert_array_equal(second["stopped-told"], [0, 0])
+
+
+def test_wrong_input_is_refused_in_every_process(processes):
+    one, first, second = processes
+    np.testing.assert_array_equal(first["refused"], second["refused"])
+    assert first["refused"][0] == one["refused"][0]
+    assert "must call fit with the same rows" in first["refused"][1]
+
+
+def test_what_processes_tell_one_another(processes):
+    for result in processes[1:]:
+        np.testing.assert_array_equal(result["world-gathered"], np.arange(33.0).reshape(11, 3))
+        assert not result["world-fetched"].any()
+        assert result["world-none"].shape == (0, 3)
+        assert result["world-mean"] == 15
+        assert result["world-largest"] == 1
+        assert result["world-is_left"]
+    mine = [result["world-mine"][:, 0].tolist() for result in processes[1:]]
+    assert mine == [[0], [30, 15]]
+    np.testing.assert_array_equal(processes[1]["world-Y"], processes[2]["world-Y"])
+
+
+def test_without_torchrun_it_says_how_to_start(monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(RuntimeError, match=r"start the script with torchrun .*RANK, WORLD_SIZE"):
+        ParametricTSNE(distributed=True).fit(np.eye(9))
+
+
+def test_it_does_not_go_with_a_memory_budget():
+    with pytest.raises(ValueError, match="memory_budget is for one process"):
+        ParametricTSNE(distributed=True, memory_budget="1GiB").fit(np.eye(9))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, pd.DataFrame, torch.as_tensor, np.ndarray.tolist])
+def test_shares_make_up_the_whole(monkeypatch, kind):
+    X = np.arange(22.0).reshape(11, 2)
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    parts = []
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        parts.append(np.asarray(share(kind(X))))
+    np.testing.assert_array_equal(np.concatenate(parts), X)
+
+
+def test_entries_of_rows_add_up():
+    from scipy import sparse
+
+    P = sparse.random_array((9, 9), density=0.4, format="csr", rng=np.random.default_rng(0))
+    parts = [own_entries(P, slice(*ends)) for ends in [(0, 3), (3, 4), (4, 9)]]
+    assert abs(sum(parts) - P).sum() == 0
+    assert not own_entries(P, slice(3, 4))[[0, 1, 2, 4]].sum()
+
+
+def test_alone_nothing_is_added():
+    values = torch.arange(6.0).view(3, 2)
+    for result in (ALONE.gather(values), ALONE.sum(values), ALONE.largest(values)):
+        assert result is values
+    assert ALONE.once(lambda: 3) == ALONE.same(3) == ALONE.share(3) == 3
