@@ -14,8 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
 from ptsne import metrics
-from ptsne.affinities import joint_probabilities, nearest_neighbors
+from ptsne.affinities import Neighbors, joint_probabilities
 from ptsne.losses import Edges, kl_divergence
+from ptsne.metrics.neighborhoods import Neighborhoods, neighborhoods
+from ptsne.metrics.scores import displacements, rank_score, shared, vote_accuracy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +41,7 @@ MEASURES = {
 """What `evaluate` measures. Where not said otherwise 1 is perfect and higher is better."""
 
 NEIGHBORS_PER_PERPLEXITY = 3
+LARGEST_K = 15  # of the measures of neighbourhoods
 
 
 @dataclass(frozen=True)
@@ -168,12 +171,17 @@ def evaluate(  # noqa: PLR0913 - two sets of rows, each with classes and linear 
     train = _sample(_checked("training", X_train, Y_train, y_train, W_train), max_rows, draw)
     train = _explained(map_, train, seconds)
     seed = int(draw.randint(2**31 - 1))
-    lowered, kl = _kl_divergence(train, perplexity, metric)
-    training = {"kl_divergence": kl, **_measures(train, None, metric, seed)}
+    lowered, n_graph = _graph_of(len(train.Y) - 1, perplexity)
+    hoods = _neighborhoods(train, None, metric, n_graph)
+    graph = Neighbors(hoods.in_data.indices[:, :n_graph], hoods.in_data.distances[:, :n_graph])
+    kl = _kl_divergence(train, graph, lowered)
+    training = {"kl_divergence": kl, **_measures(train, None, metric, seed, hoods)}
     held_out = {}
     if Y_test is not None:
         test = _sample(_checked("held-out", X_test, Y_test, y_test, W_test), max_rows, draw)
-        held_out = _measures(_explained(map_, test, seconds), train, metric, seed)
+        test = _explained(map_, test, seconds)
+        hoods = _neighborhoods(test, train, metric)
+        held_out = _measures(test, train, metric, seed, hoods)
     return Quality(training, held_out, lowered, seconds)
 
 
@@ -235,65 +243,58 @@ def _explained(map_: Any, rows: _Rows, seconds: dict[str, float]) -> _Rows:
 # --- measures -------------------------------------------------------------------------------------
 
 
-def _kl_divergence(rows: _Rows, perplexity: float, metric: str) -> tuple[float, float]:
-    """The perplexity that the rows allow, and the KL at it."""
-    others = len(rows.Y) - 1
+def _graph_of(others: int, perplexity: float) -> tuple[float, int]:
+    """The perplexity that so many other rows allow, and the neighbours that it takes."""
     lowered = min(float(perplexity), max(1.0, others / NEIGHBORS_PER_PERPLEXITY))
-    k = max(1, min(others, int(NEIGHBORS_PER_PERPLEXITY * lowered)))
-    graph = nearest_neighbors(rows.X, k, metric=metric, method="exact")
-    edges = Edges.from_sparse(joint_probabilities(graph, lowered), dtype=torch.float64)
-    return lowered, float(kl_divergence(edges, torch.from_numpy(rows.Y.astype(np.float64))))
+    return lowered, max(1, min(others, int(NEIGHBORS_PER_PERPLEXITY * lowered)))
 
 
-def _measures(rows: _Rows, train: _Rows | None, metric: str, seed: int) -> dict[str, float]:
+def _kl_divergence(rows: _Rows, graph: Neighbors, perplexity: float) -> float:
+    edges = Edges.from_sparse(joint_probabilities(graph, perplexity), dtype=torch.float64)
+    return float(kl_divergence(edges, torch.from_numpy(rows.Y.astype(np.float64))))
+
+
+def _neighborhoods(
+    rows: _Rows, train: _Rows | None, metric: str, n_graph: int = LARGEST_K
+) -> Neighborhoods:
+    """Neighbours and ranks for all measures: of the rows among themselves without `train`."""
+    available = len(rows.Y) - 1 if train is None else len(train.Y)
+    k = min(LARGEST_K, available)
+    X_train, Y_train = (None, None) if train is None else (train.X, train.Y)
+    sizes = {"n_neighbors": k, "n_graph": min(available, max(k, n_graph))}
+    return neighborhoods(rows.X, rows.Y, X_train, Y_train, metric=metric, **sizes)
+
+
+def _measures(
+    rows: _Rows, train: _Rows | None, metric: str, seed: int, hoods: Neighborhoods
+) -> dict[str, float]:
     """All measures but the KL; of the rows among themselves where `train` is None."""
     return {
-        **_neighborhoods(rows, train, metric),
-        **_accuracies(rows, train),
+        **_neighbor_scores(hoods),
+        **_accuracies(rows, train or rows, hoods),
         **_distances(rows, metric, seed),
-        **_linear_maps(rows, train, metric),
+        **_linear_maps(rows, train or rows, hoods),
     }
 
 
-def _n_available(rows: _Rows, train: _Rows | None) -> int:
-    """Rows among which the neighbours of one are sought."""
-    return len(rows.Y) - 1 if train is None else len(train.Y)
-
-
-def _among(train: _Rows | None) -> dict[str, Any]:
-    return {} if train is None else {"X_train": train.X, "Y_train": train.Y}
-
-
-def _neighborhoods(rows: _Rows, train: _Rows | None, metric: str) -> dict[str, float]:
-    available = _n_available(rows, train)
-    score = _Score(rows, {"metric": metric, **_among(train)})
-    values = {"recall_15": score(metrics.neighbor_recall, 15) if available >= 15 else math.nan}
-    for function in (metrics.trustworthiness, metrics.continuity):
+def _neighbor_scores(hoods: Neighborhoods) -> dict[str, float]:
+    available, in_data = hoods.n_available, hoods.in_data.indices
+    recall = shared(in_data[:, :15], hoods.in_map[:, :15]) if available >= 15 else math.nan
+    values = {"recall_15": recall}
+    ranks = {"trustworthiness": hoods.ranks_in_data, "continuity": hoods.ranks_in_map}
+    for name, table in ranks.items():
         for k in (5, 15):  # ranks beyond half of the rows are no neighbourhood
-            value = score(function, k) if available >= 2 * k else math.nan
-            values[f"{function.__name__}_{k}"] = value
+            score = rank_score(table[:, :k], available) if available >= 2 * k else math.nan
+            values[f"{name}_{k}"] = score
     return values
 
 
-class _Score(NamedTuple):
-    """Calls a metric on rows."""
-
-    rows: _Rows
-    options: dict[str, Any]
-
-    def __call__(self, function: Callable[..., float], k: int) -> float:
-        return function(self.rows.X, self.rows.Y, n_neighbors=k, **self.options)
-
-
-def _accuracies(rows: _Rows, train: _Rows | None) -> dict[str, float]:
-    labels_train = rows.labels if train is None else train.labels
-    if rows.labels is None or labels_train is None:
+def _accuracies(rows: _Rows, train: _Rows, hoods: Neighborhoods) -> dict[str, float]:
+    if rows.labels is None or train.labels is None:
         return dict.fromkeys(("accuracy_1", "accuracy_10"), math.nan)
-    among = {} if train is None else {"Y_train": train.Y, "labels_train": train.labels}
-    available = _n_available(rows, train)
     return {
-        f"accuracy_{k}": metrics.knn_accuracy(rows.Y, rows.labels, n_neighbors=k, **among)
-        if available >= k
+        f"accuracy_{k}": vote_accuracy(hoods.in_map[:, :k], rows.labels, train.labels)
+        if hoods.n_available >= k
         else math.nan
         for k in (1, 10)
     }
@@ -306,11 +307,11 @@ def _distances(rows: _Rows, metric: str, seed: int) -> dict[str, float]:
     return {f.__name__: f(rows.X, rows.Y, metric=metric, random_state=seed) for f in functions}
 
 
-def _linear_maps(rows: _Rows, train: _Rows | None, metric: str) -> dict[str, float]:
-    if rows.W is None or _n_available(rows, train) < 5:
-        fidelity = math.nan
-    else:
-        options = {"n_neighbors": 5, "metric": metric, **_among(train)}
-        fidelity = metrics.local_fidelity(rows.W, rows.X, rows.Y, **options).r2
-    n_deficient = math.nan if rows.W is None else float(metrics.rank_deficient(rows.W))
-    return {"fidelity_r2": fidelity, "rank_deficient": n_deficient}
+def _linear_maps(rows: _Rows, train: _Rows, hoods: Neighborhoods) -> dict[str, float]:
+    if rows.W is None:
+        return dict.fromkeys(("fidelity_r2", "rank_deficient"), math.nan)
+    fidelity = math.nan
+    if hoods.n_available >= 5:
+        chosen = hoods.in_data.indices[:, :5]
+        fidelity = displacements(rows.W, rows.X, rows.Y, train.X, train.Y, chosen).r2
+    return {"fidelity_r2": fidelity, "rank_deficient": float(metrics.rank_deficient(rows.W))}

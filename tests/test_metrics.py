@@ -9,6 +9,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import reference
 from ptsne import metrics
+from ptsne.affinities import nearest_neighbors, query_neighbors
+from ptsne.metrics import neighborhoods, scores
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(70, 6))
@@ -113,6 +115,66 @@ def test_local_fidelity_twin(leave_out):
         W[part], X[part], Y[part], 4, rows, places, leave_out=leave_out
     )
     np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+@pytest.mark.parametrize("metric", ["euclidean", "manhattan"])
+def test_rows_at_one_distance_share_the_best_rank(metric, held_out):
+    rng = np.random.default_rng(2)
+    rows = rng.integers(0, 4, size=(300, 8)) / 4.0  # many ties, exact in float64
+    places = rng.normal(size=(300, 2))
+    train = {"X_train": rows[:200], "Y_train": places[:200]} if held_out else {}
+    part, n = (slice(200, None), 200) if held_out else (slice(None), 300)
+    whole = np.rint(4 * rows).astype(int)
+    gap = whole[part, None] - whole[None, :n]
+    far = (gap**2).sum(axis=2) if metric == "euclidean" else np.abs(gap).sum(axis=2)
+    way = np.linalg.norm(places[part, None] - places[None, :n], axis=2)
+    if not held_out:
+        np.fill_diagonal(way, np.inf)
+        np.fill_diagonal(far, 99)
+    chosen = np.argsort(way, axis=1)[:, :7]
+    ranks = 1 + (far[:, None] < np.take_along_axis(far, chosen, axis=1)[:, :, None]).sum(axis=2)
+    expected = scores.rank_score(ranks, n - (not held_out))
+    found = metrics.trustworthiness(rows[part], places[part], n_neighbors=7, metric=metric, **train)
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("widest", [0, 256])
+def test_ranks_are_those_of_float64(widest, monkeypatch):
+    monkeypatch.setattr(neighborhoods, "WIDEST_BAND", widest)
+    rng = np.random.default_rng(3)
+    rows = 1e3 + rng.normal(size=(400, 30)).astype(np.float32)  # far from 0: float32 is coarse
+    rows[:40] = rows[40:80] + 1e-4 * rng.normal(size=(40, 30)).astype(np.float32)
+    rows[80:90] = rows[90:100]
+    chosen = np.array([rng.permutation(np.delete(np.arange(400), i))[:9] for i in range(400)])
+    exact = rows.astype(np.float64)
+    far = np.array([np.linalg.norm(exact - row, axis=1) for row in exact])
+    np.fill_diagonal(far, np.inf)
+    expected = 1 + (far[:, None] < np.take_along_axis(far, chosen, axis=1)[:, :, None]).sum(axis=2)
+    pairs = neighborhoods.Pairs.of(rows, None, "euclidean")
+    np.testing.assert_array_equal(neighborhoods.ranks_of(pairs, chosen), expected)
+    found, ranks = neighborhoods.neighbors_and_ranks(pairs, 12, chosen)
+    np.testing.assert_array_equal(ranks, expected)
+    near = nearest_neighbors(rows, 12, method="exact")
+    np.testing.assert_array_equal(found.distances, near.distances)
+    np.testing.assert_array_equal(found.indices, near.indices)
+
+
+def test_the_neighbors_of_a_map_are_those_of_a_search():
+    places = np.vstack([Y, Y[:5], Y[:5]])  # three rows at one place
+    map_neighbors = neighborhoods.map_neighbors
+    in_map = map_neighbors(places, None, 6)
+    assert not np.any(in_map == np.arange(80)[:, None])
+    for found, judge in [
+        (in_map, nearest_neighbors(places, 6).indices),
+        (
+            neighborhoods.map_neighbors(Y[50:], Y[:50], 1),
+            query_neighbors(Y[:50], Y[50:], 1).indices,
+        ),
+    ]:
+        start = places if len(found) == 80 else Y[50:]
+        ways = [np.linalg.norm(places[table] - start[:, None], axis=2) for table in (found, judge)]
+        np.testing.assert_allclose(*ways, atol=1e-15)
 
 
 # --- the ends of the scale

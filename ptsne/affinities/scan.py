@@ -148,20 +148,26 @@ class Plane(NamedTuple):
         x = self.query[torch.from_numpy(rows)]  # (b, D)
         return torch.addmm(self.train_square, x, self.train.T, alpha=-2)
 
-    def is_certain(
-        self, distance: NDArray[np.float64], cutoff: NDArray[np.float64]
-    ) -> NDArray[np.bool_]:
-        """Whether no row that scored above ``cutoff`` can be nearer than ``distance``: (M,)."""
+    def slack(self, near: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Error of a score at a distance of ``near``, in units of the plane, (M,) or (M, c)."""
         # A product of D terms carries a rounding error of about λ √D u |x||y|, u the unit roundoff
         # and λ = 4 for safety: N. Higham and T. Mary (2019), A new approach to probabilistic
         # rounding error analysis, SIAM J. Sci. Comput. 41, A2815-A2835. And only training rows with
         # |y| <= |x| + distance can be nearer.
-        near = distance / self.scale
-        square = self.query_square.double().cpu().numpy()
+        square = self.query_square.double().cpu().numpy()  # (M,)
+        square = square.reshape(-1, *(1,) * (near.ndim - 1))
         reach = square + (np.sqrt(square) + near) ** 2  # >= 2 |x||y|
         unit = torch.finfo(self.train.dtype).eps
-        slack = (4 * np.sqrt(self.train.shape[1]) + 8) * unit * reach
-        is_nearest: NDArray[np.bool_] = near**2 <= cutoff + square - slack
+        error: NDArray[np.float64] = (4 * np.sqrt(self.train.shape[1]) + 8) * unit * reach
+        return error
+
+    def is_certain(
+        self, distance: NDArray[np.float64], cutoff: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """Whether no row that scored above ``cutoff`` can be nearer than ``distance``: (M,)."""
+        square = self.query_square.double().cpu().numpy()
+        near = distance / self.scale
+        is_nearest: NDArray[np.bool_] = near**2 <= cutoff + square - self.slack(near)
         return is_nearest
 
 

@@ -1,9 +1,4 @@
-"""How well a map keeps what the data had.
-
-Rows are measured among themselves, each left out in turn; or, with ``X_train`` and ``Y_train``,
-held-out rows are measured against the training rows, in the data and in the map alike. Distances in
-a map are Euclidean. Every score is better when higher; a perfect map reaches 1.
-"""
+"""The scores: what each compares, and the formula."""
 
 from __future__ import annotations
 
@@ -15,22 +10,11 @@ from scipy.stats import rankdata
 from sklearn.utils import check_random_state
 
 from ptsne.affinities import nearest_neighbors, query_neighbors
-from ptsne.affinities.scan import Indices, as_rows, blocks, candidate_distances, exact_score
+from ptsne.affinities.scan import Indices, as_rows, candidate_distances
+from ptsne.metrics.neighborhoods import Pairs, map_neighbors, ranks_of
 
 if TYPE_CHECKING:
     from numpy.random import RandomState
-
-__all__ = [
-    "LocalFidelity",
-    "continuity",
-    "distance_correlation",
-    "knn_accuracy",
-    "local_fidelity",
-    "neighbor_recall",
-    "rank_deficient",
-    "triplet_accuracy",
-    "trustworthiness",
-]
 
 
 class LocalFidelity(NamedTuple):
@@ -87,9 +71,24 @@ def neighbor_recall(
     """
     _check_pairing(X, Y, X_train, Y_train)
     in_data = _neighbors(X, X_train, n_neighbors, metric)
-    in_map = _neighbors(_as_map(Y), _as_map(Y_train), n_neighbors, "euclidean")
+    return shared(in_data, map_neighbors(np.asarray(Y), _as_map(Y_train), n_neighbors))
+
+
+def shared(in_data: Indices, in_map: Indices) -> float:
+    """Mean share of the neighbours that data and map have in common.
+
+    Parameters
+    ----------
+    in_data, in_map : ndarray of shape (N, k)
+        Neighbours of each row.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+    """
     both = np.sort(np.hstack([in_data, in_map]), axis=1)  # what is in both stands there twice
-    return float(np.mean(np.sum(both[:, 1:] == both[:, :-1], axis=1)) / n_neighbors)
+    return float(np.mean(np.sum(both[:, 1:] == both[:, :-1], axis=1)) / in_data.shape[1])
 
 
 def trustworthiness(
@@ -133,8 +132,10 @@ def trustworthiness(
        an experimental study. ICANN 2001, 485-491.
     """
     _check_pairing(X, Y, X_train, Y_train)
-    in_map = _neighbors(_as_map(Y), _as_map(Y_train), n_neighbors, "euclidean")
-    return _rank_score(in_map, X, X_train, metric)
+    pairs = Pairs.of(X, X_train, metric)
+    _check_half(n_neighbors, pairs.n_available)
+    in_map = map_neighbors(np.asarray(Y), _as_map(Y_train), n_neighbors)
+    return rank_score(ranks_of(pairs, in_map), pairs.n_available)
 
 
 def continuity(
@@ -176,8 +177,39 @@ def continuity(
        an experimental study. ICANN 2001, 485-491.
     """
     _check_pairing(X, Y, X_train, Y_train)
+    pairs = Pairs.of(np.asarray(Y), _as_map(Y_train), "euclidean")
+    _check_half(n_neighbors, pairs.n_available)
     in_data = _neighbors(X, X_train, n_neighbors, metric)
-    return _rank_score(in_data, _as_map(Y), _as_map(Y_train), "euclidean")
+    return rank_score(ranks_of(pairs, in_data), pairs.n_available)
+
+
+def rank_score(ranks: Indices, n_available: int) -> float:
+    """``1 - 2 / (N k (2M - 3k + 1)) Σ max(0, r - k)``: 1 where all ranks r are k or less.
+
+    Parameters
+    ----------
+    ranks : ndarray of shape (N, k)
+        Ranks of the k neighbours on the other side, from 1.
+    n_available : int
+        Rows that are ranked, M.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+    """
+    n_rows, n_neighbors = ranks.shape
+    excess = int(np.maximum(ranks - n_neighbors, 0).sum())
+    largest = n_rows * n_neighbors * (2 * n_available - 3 * n_neighbors + 1) / 2
+    return float(1 - excess / largest)
+
+
+def _check_half(n_neighbors: int, n_available: int) -> None:
+    if 2 * n_neighbors > n_available:
+        raise ValueError(
+            f"n_neighbors ({n_neighbors}) must be at most half of the {n_available} rows there are "
+            "to choose from; lower n_neighbors or pass more rows"
+        )
 
 
 def knn_accuracy(
@@ -209,8 +241,29 @@ def knn_accuracy(
         Share of rows whose class the vote finds.
     """
     _check_pairing(Y, labels, Y_train, labels_train)
-    classes, voted = np.unique(_or(labels_train, labels), return_inverse=True)
-    votes = voted[_neighbors(_as_map(Y), _as_map(Y_train), n_neighbors, "euclidean")]  # (N, k)
+    voters = map_neighbors(np.asarray(Y), _as_map(Y_train), n_neighbors)
+    return vote_accuracy(voters, labels, _or(labels_train, labels))
+
+
+def vote_accuracy(voters: Indices, labels: ArrayLike, labels_train: ArrayLike) -> float:
+    """Accuracy of a vote.
+
+    Parameters
+    ----------
+    voters : ndarray of shape (N, k)
+        Rows that vote on each row.
+    labels : array-like of shape (N,)
+        Classes of the rows.
+    labels_train : array-like of shape (M,)
+        Classes of the voters.
+
+    Returns
+    -------
+    float
+        Share of rows whose class the vote finds.
+    """
+    classes, voted = np.unique(np.asarray(labels_train), return_inverse=True)
+    votes = voted[voters]  # (N, k)
     counts = np.zeros((len(votes), len(classes)))
     np.add.at(counts, (np.arange(len(votes))[:, None], votes), 1)
     return float(np.mean(classes[counts.argmax(axis=1)] == np.asarray(labels)))
@@ -220,39 +273,6 @@ def _neighbors(X: Any, X_train: Any, n_neighbors: int, metric: str) -> Indices:
     if X_train is None:
         return nearest_neighbors(X, n_neighbors, metric=metric, method="exact").indices
     return query_neighbors(X_train, X, n_neighbors, metric=metric).indices
-
-
-def _rank_score(chosen: Indices, X: Any, X_train: Any, metric: str) -> float:
-    """``1 - 2 / (N k (2M - 3k + 1)) Σ max(0, r - k)``, r the ranks in X of the ``chosen`` rows."""
-    query = as_rows(X, metric)
-    train = query if X_train is None else as_rows(X_train, metric)
-    n_available = train.shape[0] - (X_train is None)
-    n_rows, n_neighbors = chosen.shape
-    if 2 * n_neighbors > n_available:
-        raise ValueError(
-            f"n_neighbors ({n_neighbors}) must be at most half of the {n_available} rows there are "
-            "to choose from; lower n_neighbors or pass more rows"
-        )
-    excess = 0
-    score = exact_score(query, train, 1 if metric == "manhattan" else 2, "cpu")
-    everything = np.arange(n_rows)
-    for part in blocks(n_rows, train.shape[0]):
-        scores = score(everything[part]).numpy()  # (b, M)
-        if X_train is None:
-            scores[np.arange(len(scores)), everything[part]] = np.inf
-        excess += _rank_excess(scores, chosen[part])
-    largest = n_rows * n_neighbors * (2 * n_available - 3 * n_neighbors + 1) / 2
-    return float(1 - excess / largest)
-
-
-def _rank_excess(scores: NDArray[np.float64], chosen: Indices) -> int:
-    """``Σ max(0, r - k)`` of a block, where rank r is 1 + the number of rows that are nearer."""
-    n_neighbors = chosen.shape[1]
-    excess = 0
-    for row, near in zip(scores, chosen, strict=True):  # one row fits a cache: 18 times faster
-        n_nearer = [np.count_nonzero(row < limit) for limit in row[near]]
-        excess += sum(max(0, n + 1 - n_neighbors) for n in n_nearer)
-    return excess
 
 
 # --- distances ------------------------------------------------------------------------------------
@@ -388,7 +408,7 @@ def local_fidelity(
     Parameters
     ----------
     W : array-like of shape (N, K, D)
-        Linear map of each row.
+        Linear map of each row; another shape is refused.
     X : array or sparse matrix of shape (N, D)
         Rows.
     Y : array-like of shape (N, K)
@@ -406,22 +426,51 @@ def local_fidelity(
     -------
     LocalFidelity
         ``r2``, ``cosine`` and ``p50`` over all pairs that are kept.
+    """
+    _check_pairing(X, Y, X_train, Y_train)
+    chosen = _neighbors(X, X_train, n_neighbors, metric)
+    return displacements(W, X, Y, X if X_train is None else X_train, _or(Y_train, Y), chosen)
+
+
+def displacements(  # noqa: PLR0917 - two sets of rows with their places
+    W: ArrayLike, X: Any, Y: ArrayLike, X_train: Any, Y_train: ArrayLike, chosen: Indices
+) -> LocalFidelity:
+    """Fidelity of linear maps to the ways to chosen rows.
+
+    Parameters
+    ----------
+    W : array-like of shape (N, K, D)
+        Linear map of each row.
+    X : array or sparse matrix of shape (N, D)
+        Rows.
+    Y : array-like of shape (N, K)
+        Their places in the map.
+    X_train : array or sparse matrix of shape (M, D)
+        Rows that are chosen from.
+    Y_train : array-like of shape (M, K)
+        Their places.
+    chosen : ndarray of shape (N, n)
+        Rows to which the ways lead.
+
+    Returns
+    -------
+    LocalFidelity
+        Without the tenth of the ways that are longest in the map.
 
     Raises
     ------
     ValueError
         If the shapes of W, X and Y do not belong together.
     """
-    _check_pairing(X, Y, X_train, Y_train)
+    is_lone = X_train is X
     W, X, Y = np.asarray(W), as_rows(X, "euclidean"), np.asarray(Y, dtype=np.float64)
-    X_train = X if X_train is None else as_rows(X_train, "euclidean")
+    X_train = X if is_lone else as_rows(X_train, "euclidean")
     if W.shape != (Y.shape[0], Y.shape[1], X.shape[1]):
         raise ValueError(
             f"W must have shape {(Y.shape[0], Y.shape[1], X.shape[1])}, one (K, D) matrix per row, "
             f"got {W.shape}"
         )
-    chosen = _neighbors(X, None if X_train is X else X_train, n_neighbors, metric)
-    targets = _or(Y_train, Y).astype(np.float64)
+    targets = np.asarray(Y_train, dtype=np.float64)
     actual = targets[chosen] - Y[:, None]  # (N, n, K)
     predicted = _predict(W, X, X_train, chosen)
     length = np.linalg.norm(actual, axis=2)
