@@ -28,6 +28,17 @@ class SplitPrediction:
         What the biases, shifts and plateaus add; summed from its terms, not taken as a difference.
     output : Tensor of shape (N, *output shape)
         ``F(x)``, equal to ``wx + b`` up to rounding.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne import split_prediction
+    >>> net = torch.nn.Sequential(
+    ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+    ... ).eval()
+    >>> parts = split_prediction(net, torch.rand(5, 4))
+    >>> torch.allclose(parts.wx + parts.b, parts.output, atol=1e-5)
+    True
     """
 
     wx: Tensor
@@ -48,6 +59,17 @@ class LabelFlipRate:
         Share of rows for which the part alone predicts another class than the network.
     n : int
         Rows counted.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne import label_flip_rate
+    >>> net = torch.nn.Sequential(
+    ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+    ... ).eval()
+    >>> _ = net[2].weight.data.zero_()  # then only b is left
+    >>> label_flip_rate(net, torch.rand(20, 4), torch.arange(20) % 3).flip_rate_b
+    0.0
     """
 
     accuracy: float
@@ -165,6 +187,18 @@ def label_flip_rate(
     ----------
     Li, Liu, Bhavya, Bremer and Pascucci 2023, Instance-wise Linearization of Neural Network for
     Model Interpretation, Tables 1 to 4.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne import label_flip_rate
+    >>> net = torch.nn.Sequential(
+    ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+    ... ).eval()
+    >>> _ = [part.bias.data.zero_() for part in (net[0], net[2])]
+    >>> rates = label_flip_rate(net, torch.rand(20, 4), torch.arange(20) % 3)
+    >>> rates.flip_rate_wx, rates.n  # without biases, W x decides
+    (0.0, 20)
     """
     total = torch.zeros(len(_COUNTS), dtype=torch.int64)
     n = 0

@@ -468,6 +468,20 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         -------
         ParametricTSNE
             Fitted; gives the same bits.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> import ptsne
+        >>> from sklearn.datasets import load_iris
+        >>> X = load_iris().data
+        >>> map_ = ptsne.ParametricTSNE(max_iter=30, random_state=0).fit(X)
+        >>> with TemporaryDirectory() as folder:
+        ...     map_.save(Path(folder) / "iris.model")
+        ...     again = ptsne.load(Path(folder) / "iris.model")
+        >>> bool((again.transform(X) == map_.transform(X)).all())
+        True
         """
         return persistence.load(cls, path, **modules)
 

@@ -52,6 +52,20 @@ class Edges(NamedTuple):
         ``sum_ij p_ij``, 1 for a joint distribution.
     negative_entropy : float
         ``sum_ij p_ij log p_ij``, nats.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from ptsne.affinities import joint_probabilities, nearest_neighbors
+    >>> from ptsne.losses import Edges
+    >>> X = np.random.default_rng(0).normal(size=(60, 5))
+    >>> P = joint_probabilities(nearest_neighbors(X, 15), perplexity=5)
+    >>> edges = Edges.from_sparse(P, dtype=torch.float64)
+    >>> len(edges.row) == P.nnz // 2
+    True
+    >>> round(edges.mass, 12)
+    1.0
     """
 
     row: Tensor
@@ -171,6 +185,19 @@ def kl_gradient(
     References
     ----------
     van der Maaten and Hinton 2008, eq. 5; van der Maaten 2009 for degrees of freedom other than 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from ptsne.affinities import joint_probabilities, nearest_neighbors
+    >>> from ptsne.losses import Edges, kl_gradient
+    >>> X = np.random.default_rng(0).normal(size=(60, 5))
+    >>> P = joint_probabilities(nearest_neighbors(X, 15), perplexity=5)
+    >>> edges = Edges.from_sparse(P, dtype=torch.float64)
+    >>> gradient, kl = kl_gradient(edges, torch.tensor(X[:, :2]))
+    >>> gradient.shape, bool(kl > 0)
+    (torch.Size([60, 2]), True)
     """
     engine = engine or RepulsionEngine(dof=dof, method=method)
     if engine.dof != dof:
@@ -211,6 +238,21 @@ def kl_divergence(edges: Edges, Y: Tensor, *, dof: float = 1.0, method: Method =
     -------
     Tensor, scalar
         Nats.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from ptsne.affinities import joint_probabilities, nearest_neighbors
+    >>> from ptsne.losses import Edges, kl_divergence
+    >>> X = np.random.default_rng(0).normal(size=(60, 5))
+    >>> P = joint_probabilities(nearest_neighbors(X, 15), perplexity=5)
+    >>> edges = Edges.from_sparse(P, dtype=torch.float64)
+    >>> Y = torch.tensor(X[:, :2])
+    >>> bool(
+    ...     kl_divergence(edges, Y) < kl_divergence(edges, Y.flip(0))
+    ... )  # the wrong places are worse
+    True
     """
     return kl_gradient(edges, Y, dof=dof, method=method)[1]
 
@@ -300,6 +342,23 @@ def gaussian_kl_gradient(
     References
     ----------
     Li et al. 2023, eq. 7.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import torch
+    >>> from ptsne.affinities import conditional_probabilities, nearest_neighbors
+    >>> from scipy import sparse
+    >>> from ptsne.losses import Edges, gaussian_kl_gradient
+    >>> X = np.random.default_rng(0).normal(size=(60, 5))
+    >>> near = nearest_neighbors(X, 15)
+    >>> rows = conditional_probabilities(near.distances, 5)
+    >>> starts = np.arange(0, 60 * 15 + 1, 15)
+    >>> P = sparse.csr_array((rows.probabilities.ravel(), near.indices.ravel(), starts))
+    >>> edges = Edges.from_sparse(P, dtype=torch.float64)
+    >>> gradient, kl = gaussian_kl_gradient(edges, torch.tensor(X[:, :2]), torch.tensor(rows.sigma))
+    >>> gradient.shape
+    torch.Size([60, 2])
     """
     Y = _checked_map(edges, Y)
     precision = sigma.to(Y).pow(-2)  # (N,)
@@ -353,5 +412,12 @@ def reconstruction_loss(x: Tensor, x_hat: Tensor) -> Tensor:
     Returns
     -------
     Tensor, scalar
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.losses import reconstruction_loss
+    >>> reconstruction_loss(torch.ones(5, 3), torch.zeros(5, 3))
+    tensor(3.)
     """
     return (x_hat - x).square().flatten(1).sum(1).mean()

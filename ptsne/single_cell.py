@@ -37,6 +37,16 @@ def tsne(
     Notes
     -----
     ValueError if there is no such layer or representation, or both are named.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> import ptsne
+    >>> from sklearn.datasets import load_iris
+    >>> adata = SimpleNamespace(obsm={"X_pca": load_iris().data})  # in place of an AnnData
+    >>> map_ = ptsne.tsne(adata, use_rep="X_pca", max_iter=30, random_state=0)
+    >>> adata.obsm["X_ptsne"].shape
+    (150, 2)
     """
     map_ = ParametricTSNE(**parameters)
     adata.obsm[key_added] = map_.fit(_chosen(adata, layer, use_rep)).embedding_

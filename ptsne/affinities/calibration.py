@@ -25,6 +25,14 @@ class Conditional(NamedTuple):
         ``p_{j|i}`` in the order of the distances; each row sums to 1.
     sigma : ndarray of shape (N,), float64
         Width ``σ_i`` of each Gaussian, in the unit of the distances.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ptsne.affinities import conditional_probabilities
+    >>> row = conditional_probabilities(np.array([[1.0, 2.0, 3.0]]), 2)
+    >>> row.probabilities.round(2), row.sigma.round(2)
+    (array([[0.73, 0.24, 0.04]]), array([1.16]))
     """
 
     probabilities: NDArray[np.float64]
@@ -164,6 +172,15 @@ def joint_probabilities(
     -------
     scipy.sparse.csr_array of shape (N, N), float64
         Symmetric, non-negative, zero diagonal, sum 1; indices sorted, no stored zeros.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ptsne.affinities import joint_probabilities, nearest_neighbors
+    >>> X = np.random.default_rng(0).normal(size=(60, 5))
+    >>> P = joint_probabilities(nearest_neighbors(X, 15), perplexity=5)
+    >>> P.shape, float(P.sum().round(12))
+    ((60, 60), 1.0)
     """
     return symmetric(conditional_graph(neighbors, perplexity))
 

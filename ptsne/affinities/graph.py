@@ -33,6 +33,15 @@ def neighbors_from_graph(graph: Any, n_samples: int) -> Neighbors:
     ValueError
         If the shape is not that of N rows, a distance is negative or not finite, an index is out
         of range or repeated in its row, or the rows differ by more than one neighbour.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.neighbors import KNeighborsTransformer
+    >>> from ptsne.affinities import neighbors_from_graph
+    >>> graph = KNeighborsTransformer(n_neighbors=10).fit_transform(load_iris().data)
+    >>> neighbors_from_graph(graph, 150).indices.shape
+    (150, 10)
     """
     rows, columns, distances = _graph_entries(graph, n_samples)
     _check_entries(rows, columns, distances, n_samples)

@@ -123,6 +123,13 @@ def query_neighbors(
     ------
     ValueError
         If ``metric`` is unknown, ``n_neighbors`` is not between 1 and N, or the columns differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ptsne.affinities import query_neighbors
+    >>> query_neighbors(np.array([[0.0], [1.0], [5.0]]), np.array([[4.0]]), 2).indices
+    array([[2, 1]])
     """
     train, query = as_rows(X_train, metric), as_rows(X_query, metric)
     if sparse.issparse(train) != sparse.issparse(query):

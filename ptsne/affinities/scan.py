@@ -33,6 +33,17 @@ class Neighbors(NamedTuple):
         Row numbers of the neighbours; a row is never its own neighbour.
     distances : ndarray of shape (N, k), float64
         Their distances, ascending along each row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ptsne.affinities import nearest_neighbors
+    >>> nearest_neighbors(np.array([[0.0], [1.0], [3.0]]), 2)
+    Neighbors(indices=array([[1, 2],
+           [0, 2],
+           [1, 0]]), distances=array([[1., 3.],
+           [1., 2.],
+           [2., 3.]]))
     """
 
     indices: NDArray[np.int64]

@@ -21,6 +21,15 @@ class AlexNet(nn.Sequential):
     ----------
     Krizhevsky, Sutskever and Hinton 2012, ImageNet Classification with Deep Convolutional Neural
     Networks (kernels and strides shrunk for 32 x 32 pictures, as is usual).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.classifiers import AlexNet
+    >>> with torch.device("meta"):  # shapes without numbers
+    ...     network = AlexNet()
+    >>> sum(p.numel() for p in network.parameters())
+    23272266
     """
 
     def __init__(self, n_classes: int = 10, *, batch_norm: bool = False, bias: bool = True) -> None:

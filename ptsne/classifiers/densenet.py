@@ -53,6 +53,15 @@ class DenseNet(nn.Sequential):
     ----------
     Huang, Liu, van der Maaten and Weinberger 2017, Densely Connected Convolutional Networks,
     Table 1 (stem of 3 x 3 without stride for 32 x 32 pictures, as is usual).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.classifiers import DenseNet
+    >>> with torch.device("meta"):  # shapes without numbers
+    ...     network = DenseNet((2, 2, 2, 2))
+    >>> sum(p.numel() for p in network.parameters())
+    408778
     """
 
     def __init__(
@@ -88,5 +97,27 @@ def _transition(n_in: int, n_out: int, *, bias: bool) -> list[nn.Module]:
 
 
 def densenet121(n_classes: int = 10, *, bias: bool = True) -> DenseNet:
-    """`DenseNet` with 6, 12, 24 and 16 dense layers."""
+    """`DenseNet` with 6, 12, 24 and 16 dense layers.
+
+    Parameters
+    ----------
+    n_classes : int, default=10
+        Logits.
+    bias : bool, default=True
+        As for `DenseNet`.
+
+    Returns
+    -------
+    DenseNet
+        Not trained.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.classifiers import densenet121
+    >>> with torch.device("meta"):  # shapes without numbers
+    ...     network = densenet121()
+    >>> sum(p.numel() for p in network.parameters())
+    6956298
+    """
     return DenseNet((6, 12, 24, 16), n_classes, bias=bias)

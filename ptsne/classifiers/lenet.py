@@ -21,6 +21,15 @@ class LeNet300100(nn.Sequential):
     ----------
     LeCun, Bottou, Bengio and Haffner 1998, Gradient-Based Learning Applied to Document
     Recognition, section III.C.4 (there with tanh).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.classifiers import LeNet300100
+    >>> with torch.device("meta"):  # shapes without numbers
+    ...     network = LeNet300100()
+    >>> sum(p.numel() for p in network.parameters())
+    266610
     """
 
     def __init__(self, n_classes: int = 10, *, n_pixels: int = 784, bias: bool = True) -> None:
@@ -60,6 +69,15 @@ class LeNet5(nn.Sequential):
     LeCun, Bottou, Bengio and Haffner 1998, Gradient-Based Learning Applied to Document
     Recognition, section II.B (there with tanh, average pooling and radial basis functions at the
     end; ReLU, max pooling and a linear layer have taken their place since).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.classifiers import LeNet5
+    >>> with torch.device("meta"):  # shapes without numbers
+    ...     network = LeNet5()
+    >>> sum(p.numel() for p in network.parameters())
+    61706
     """
 
     def __init__(

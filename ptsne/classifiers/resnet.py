@@ -129,6 +129,15 @@ class ResNet(nn.Module):
     ----------
     He, Zhang, Ren and Sun 2016, Deep Residual Learning for Image Recognition, Table 1 (stem
     without stride for 32 x 32 pictures, as is usual).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.classifiers import resnet18
+    >>> with torch.device("meta"):  # shapes without numbers
+    ...     network = resnet18(10)
+    >>> network(torch.empty(2, 3, 32, 32, device="meta")).shape
+    torch.Size([2, 10])
     """
 
     def __init__(
@@ -174,6 +183,15 @@ class SmallResNet(nn.Module):
     References
     ----------
     He, Zhang, Ren and Sun 2016, Deep Residual Learning for Image Recognition, section 4.2.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.classifiers import SmallResNet
+    >>> with torch.device("meta"):  # shapes without numbers
+    ...     network = SmallResNet(3)
+    >>> sum(p.numel() for p in network.parameters())
+    269722
     """
 
     def __init__(self, depth: int, n_classes: int = 10, *, bias: bool = True) -> None:
@@ -208,40 +226,216 @@ def _stage(
 
 
 def resnet18(n_classes: int = 10, *, bias: bool = True) -> ResNet:
-    """`ResNet` with 18 layers."""
+    """`ResNet` with 18 layers.
+
+    Parameters
+    ----------
+    n_classes : int, default=10
+        Logits.
+    bias : bool, default=True
+        As for `ResNet`.
+
+    Returns
+    -------
+    ResNet
+        Not trained.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.classifiers import resnet18
+    >>> with torch.device("meta"):  # shapes without numbers
+    ...     network = resnet18()
+    >>> sum(p.numel() for p in network.parameters())
+    11173962
+    """
     return ResNet(BasicBlock, (2, 2, 2, 2), n_classes, bias=bias)
 
 
 def resnet50(n_classes: int = 10, *, bias: bool = True) -> ResNet:
-    """`ResNet` with 50 layers."""
+    """`ResNet` with 50 layers.
+
+    Parameters
+    ----------
+    n_classes : int, default=10
+        Logits.
+    bias : bool, default=True
+        As for `ResNet`.
+
+    Returns
+    -------
+    ResNet
+        Not trained.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.classifiers import resnet50
+    >>> with torch.device("meta"):  # shapes without numbers
+    ...     network = resnet50()
+    >>> sum(p.numel() for p in network.parameters())
+    23520842
+    """
     return ResNet(Bottleneck, (3, 4, 6, 3), n_classes, bias=bias)
 
 
 def resnet101(n_classes: int = 10, *, bias: bool = True) -> ResNet:
-    """`ResNet` with 101 layers."""
+    """`ResNet` with 101 layers.
+
+    Parameters
+    ----------
+    n_classes : int, default=10
+        Logits.
+    bias : bool, default=True
+        As for `ResNet`.
+
+    Returns
+    -------
+    ResNet
+        Not trained.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.classifiers import resnet101
+    >>> with torch.device("meta"):  # shapes without numbers
+    ...     network = resnet101()
+    >>> sum(p.numel() for p in network.parameters())
+    42512970
+    """
     return ResNet(Bottleneck, (3, 4, 23, 3), n_classes, bias=bias)
 
 
 def resnet152(n_classes: int = 10, *, bias: bool = True) -> ResNet:
-    """`ResNet` with 152 layers."""
+    """`ResNet` with 152 layers.
+
+    Parameters
+    ----------
+    n_classes : int, default=10
+        Logits.
+    bias : bool, default=True
+        As for `ResNet`.
+
+    Returns
+    -------
+    ResNet
+        Not trained.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.classifiers import resnet152
+    >>> with torch.device("meta"):  # shapes without numbers
+    ...     network = resnet152()
+    >>> sum(p.numel() for p in network.parameters())
+    58156618
+    """
     return ResNet(Bottleneck, (3, 8, 36, 3), n_classes, bias=bias)
 
 
 def resnet20(n_classes: int = 10, *, bias: bool = True) -> SmallResNet:
-    """`SmallResNet` with 20 layers."""
+    """`SmallResNet` with 20 layers.
+
+    Parameters
+    ----------
+    n_classes : int, default=10
+        Logits.
+    bias : bool, default=True
+        As for `SmallResNet`.
+
+    Returns
+    -------
+    SmallResNet
+        Not trained.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.classifiers import resnet20
+    >>> with torch.device("meta"):  # shapes without numbers
+    ...     network = resnet20()
+    >>> sum(p.numel() for p in network.parameters())
+    269722
+    """
     return SmallResNet(3, n_classes, bias=bias)
 
 
 def resnet32(n_classes: int = 10, *, bias: bool = True) -> SmallResNet:
-    """`SmallResNet` with 32 layers."""
+    """`SmallResNet` with 32 layers.
+
+    Parameters
+    ----------
+    n_classes : int, default=10
+        Logits.
+    bias : bool, default=True
+        As for `SmallResNet`.
+
+    Returns
+    -------
+    SmallResNet
+        Not trained.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.classifiers import resnet32
+    >>> with torch.device("meta"):  # shapes without numbers
+    ...     network = resnet32()
+    >>> sum(p.numel() for p in network.parameters())
+    464154
+    """
     return SmallResNet(5, n_classes, bias=bias)
 
 
 def resnet44(n_classes: int = 10, *, bias: bool = True) -> SmallResNet:
-    """`SmallResNet` with 44 layers."""
+    """`SmallResNet` with 44 layers.
+
+    Parameters
+    ----------
+    n_classes : int, default=10
+        Logits.
+    bias : bool, default=True
+        As for `SmallResNet`.
+
+    Returns
+    -------
+    SmallResNet
+        Not trained.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.classifiers import resnet44
+    >>> with torch.device("meta"):  # shapes without numbers
+    ...     network = resnet44()
+    >>> sum(p.numel() for p in network.parameters())
+    658586
+    """
     return SmallResNet(7, n_classes, bias=bias)
 
 
 def resnet56(n_classes: int = 10, *, bias: bool = True) -> SmallResNet:
-    """`SmallResNet` with 56 layers."""
+    """`SmallResNet` with 56 layers.
+
+    Parameters
+    ----------
+    n_classes : int, default=10
+        Logits.
+    bias : bool, default=True
+        As for `SmallResNet`.
+
+    Returns
+    -------
+    SmallResNet
+        Not trained.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.classifiers import resnet56
+    >>> with torch.device("meta"):  # shapes without numbers
+    ...     network = resnet56()
+    >>> sum(p.numel() for p in network.parameters())
+    853018
+    """
     return SmallResNet(9, n_classes, bias=bias)

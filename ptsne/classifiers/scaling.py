@@ -23,6 +23,13 @@ class ScaleNorm2d(nn.Module):
     ----------
     Mohan, Kadkhodaie, Simoncelli and Fernandez-Granda 2020, Robust and Interpretable Blind Image
     Denoising via Bias-Free Convolutional Neural Networks (there with the standard deviation).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.classifiers import ScaleNorm2d
+    >>> ScaleNorm2d(3)(torch.rand(4, 3, 8, 8)).shape
+    torch.Size([4, 3, 8, 8])
     """
 
     mean_square: Tensor

@@ -27,6 +27,15 @@ class VGG(nn.Sequential):
     ----------
     Simonyan and Zisserman 2015, Very Deep Convolutional Networks for Large-Scale Image
     Recognition (for CIFAR with one fully connected layer instead of three, as is usual).
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.classifiers import VGG
+    >>> with torch.device("meta"):  # shapes without numbers
+    ...     network = VGG((1, 1, 2, 2, 2))
+    >>> sum(p.numel() for p in network.parameters())
+    9231114
     """
 
     def __init__(
@@ -49,10 +58,58 @@ class VGG(nn.Sequential):
 
 
 def vgg16(n_classes: int = 10, *, batch_norm: bool = True, bias: bool = True) -> VGG:
-    """`VGG` with 13 convolutions (configuration D)."""
+    """`VGG` with 13 convolutions (configuration D).
+
+    Parameters
+    ----------
+    n_classes : int, default=10
+        Logits.
+    batch_norm : bool, default=True
+        Whether convolutions are normalised.
+    bias : bool, default=True
+        As for `VGG`.
+
+    Returns
+    -------
+    VGG
+        Not trained.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.classifiers import vgg16
+    >>> with torch.device("meta"):  # shapes without numbers
+    ...     network = vgg16()
+    >>> sum(p.numel() for p in network.parameters())
+    14728266
+    """
     return VGG((2, 2, 3, 3, 3), n_classes, batch_norm=batch_norm, bias=bias)
 
 
 def vgg19(n_classes: int = 10, *, batch_norm: bool = True, bias: bool = True) -> VGG:
-    """`VGG` with 16 convolutions (configuration E)."""
+    """`VGG` with 16 convolutions (configuration E).
+
+    Parameters
+    ----------
+    n_classes : int, default=10
+        Logits.
+    batch_norm : bool, default=True
+        Whether convolutions are normalised.
+    bias : bool, default=True
+        As for `VGG`.
+
+    Returns
+    -------
+    VGG
+        Not trained.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.classifiers import vgg19
+    >>> with torch.device("meta"):  # shapes without numbers
+    ...     network = vgg19()
+    >>> sum(p.numel() for p in network.parameters())
+    20040522
+    """
     return VGG((2, 2, 4, 4, 4), n_classes, batch_norm=batch_norm, bias=bias)

@@ -26,6 +26,7 @@ _Part: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # images, labels
 SPLITS = ("train", "test", "all")
 TABLES = ("iris", "wine", "breast_cancer", "digits")
 NAMES = (*TABLES, *catalogue.IMAGE_SETS, "cifar10", "pbmc4k", "pbmc4k-counts")
+"""Names that `load` knows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +51,13 @@ class Dataset:
         Whom to cite.
     licence : str
         Terms under which the data is given.
+
+    Examples
+    --------
+    >>> from ptsne.datasets import load
+    >>> digits = load("digits")
+    >>> digits.X.shape, digits.images.shape, digits.licence
+    ((1797, 64), (1797, 8, 8), 'CC BY 4.0')
     """
 
     name: str

@@ -42,6 +42,16 @@ class Counterfactual:
         Linear regions whose exact maps the search has taken.
     norm : float
         Length of the change, in units of each column's scale.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from ptsne import ParametricTSNE
+    >>> X, y = load_iris(return_X_y=True)
+    >>> why = ParametricTSNE(max_iter=30, random_state=0).fit(X).explain(X)
+    >>> change = why.counterfactual(60, 2, labels=y)
+    >>> change.reached, change.row.shape, change.place.shape
+    (True, (4,), (2,))
     """
 
     original: Array

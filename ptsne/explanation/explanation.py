@@ -57,6 +57,20 @@ class Explanation:
         Landmarks that hold each row. At 1 W is the slope of one chart; above 1 the row stands
         on the boundary between charts, where W is the slope of a ramp: rank no features by it.
         0 where the projection has no landmarks.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from ptsne import ParametricTSNE
+    >>> X = load_iris().data
+    >>> map_ = ParametricTSNE(max_iter=30, random_state=0).fit(X)
+    >>> why = map_.explain(X[:5])
+    >>> why.weight.shape, why.intercept.shape
+    ((5, 2, 4), (5, 2))
+    >>> bool(why.residual.max() < 1e-12)
+    True
+    >>> float(why.contrast(0, 1).sum().round(12))
+    1.0
     """
 
     weight: Array

@@ -31,6 +31,15 @@ class AffineMap(NamedTuple):
         W.
     intercept : ndarray of shape (N, n_out)
         b, summed from the constants of the layers, not taken from the output.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from ptsne import ParametricTSNE
+    >>> X = load_iris().data
+    >>> why = ParametricTSNE(max_iter=30, random_state=0).fit(X).explain(X[:5])
+    >>> why.encoder.weight.shape, why.projection.weight.shape  # row by column of the stage
+    ((5, 4, 4), (5, 2, 4))
     """
 
     weight: Array
@@ -48,6 +57,18 @@ class Landmarks(NamedTuple):
         Sparsemax weights; each row sums to 1, padding is 0.
     rows : ndarray of shape (N, k, D)
         Those training rows, in the columns' units; NaN for padding.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from ptsne import ParametricTSNE
+    >>> X = load_iris().data
+    >>> why = ParametricTSNE(max_iter=30, random_state=0).fit(X).explain(X[:5])
+    >>> held = why.landmarks
+    >>> held.indices.shape == held.weights.shape
+    True
+    >>> bool(abs(held.weights.sum(1) - 1).max() < 1e-6)
+    True
     """
 
     indices: NDArray[np.int64]

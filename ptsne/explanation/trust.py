@@ -45,6 +45,15 @@ class Trust(NamedTuple):
     percentile : ndarray of shape (N,)
         The larger of the two: a row is as strange as its stranger side. Since it may be strange in
         two ways, about 9 % of ordinary rows are beyond 95, and 2 % beyond 99.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from ptsne import ParametricTSNE
+    >>> X = load_iris().data
+    >>> map_ = ParametricTSNE(max_iter=30, random_state=0).fit(X)
+    >>> map_.explain(10 * X[:1]).trust.percentile  # no iris is so large
+    array([100.])
     """
 
     distance: Numbers

@@ -43,6 +43,29 @@ def gain(operation: Operation, slope: Tensor, at_zero: float | Tensor = 0.0) -> 
     -------
     Held
         To be returned by a rule.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.linearize import gain, linearization_rule, linearize
+    >>> class Cube(torch.autograd.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, z):
+    ...         ctx.save_for_backward(z)
+    ...         return z**3
+    ...
+    ...     @staticmethod
+    ...     def backward(ctx, gradient):
+    ...         return 3 * ctx.saved_tensors[0] ** 2 * gradient
+    >>> class Net(torch.nn.Module):
+    ...     def forward(self, x):
+    ...         return Cube.apply(x)
+    >>> @linearization_rule(Cube)
+    ... def cube(operation):
+    ...     (z,) = operation.node.saved_tensors
+    ...     return gain(operation, z**2)  # z ** 2 is held, z carries x
+    >>> linearize(Net().eval(), torch.tensor([[2.0]])).weight(0)
+    tensor([[[4.]]])
     """
     held = constant_part(operation.label, at_zero)
     return Held(times(operation, slope), held.constants)

@@ -23,6 +23,19 @@ class LayerLinearization:
     ----------
     activation : Tensor of shape (N, ...)
         The layer's output h.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne import linearize
+    >>> net = torch.nn.Sequential(
+    ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+    ... ).eval()
+    >>> layer = linearize(net, torch.ones(2, 4), layers=["1"]).layer("1")
+    >>> layer.weight().shape, layer.bias().shape  # 2 rows, 8 neurons, 4 inputs
+    (torch.Size([2, 8, 4]), torch.Size([2, 8]))
+    >>> layer.contribution("predicted").shape  # what each neuron adds to the largest output
+    torch.Size([2, 8])
     """
 
     def __init__(self, whole: "Linearization", name: str, call: int) -> None:

@@ -111,6 +111,21 @@ class Linearization:
     ----------
     output : Tensor of shape (N, ...)
         ``F(x)``, bit for bit what ``model(x)`` returns on the same rows.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne import linearize
+    >>> net = torch.nn.Sequential(
+    ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+    ... ).eval()
+    >>> lin = linearize(net, torch.ones(2, 4))
+    >>> lin.weight().shape, lin.bias().shape
+    (torch.Size([2, 3, 4]), torch.Size([2, 3]))
+    >>> sorted(lin.bias_terms())
+    ['0.bias', '2.bias']
+    >>> bool(lin.residual().max() < 1e-5)
+    True
     """
 
     def __init__(

@@ -30,6 +30,29 @@ class Held:
         Inputs that are gates: nothing upstream of them needs a rule.
     remainder : bool
         Whether ``y - A z`` is the constant: for plateaus, and for every operation of the tangent.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.linearize import Held, linearization_rule, linearize
+    >>> class Cube(torch.autograd.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, z):
+    ...         ctx.save_for_backward(z)
+    ...         return z**3
+    ...
+    ...     @staticmethod
+    ...     def backward(ctx, gradient):
+    ...         return 3 * ctx.saved_tensors[0] ** 2 * gradient
+    >>> class Net(torch.nn.Module):
+    ...     def forward(self, x):
+    ...         return Cube.apply(x)
+    >>> @linearization_rule(Cube)
+    ... def cube(operation):
+    ...     (z,) = operation.node.saved_tensors
+    ...     return Held(pull=lambda incoming, outgoing: (z**2 * outgoing[0],))
+    >>> linearize(Net().eval(), torch.tensor([[2.0]])).weight(0)
+    tensor([[[4.]]])
     """
 
     pull: Pull | None = None
@@ -58,6 +81,31 @@ class Operation:
         Whether the Jacobian is asked for, rather than the secant.
     names : callable
         From a tensor to the name of the parameter or buffer it is (a view of), or None.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.linearize import Operation, gain, linearization_rule, linearize
+    >>> class Cube(torch.autograd.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, z):
+    ...         ctx.save_for_backward(z)
+    ...         return z**3
+    ...
+    ...     @staticmethod
+    ...     def backward(ctx, gradient):
+    ...         return 3 * ctx.saved_tensors[0] ** 2 * gradient
+    >>> class Net(torch.nn.Module):
+    ...     def forward(self, x):
+    ...         return Cube.apply(x)
+    >>> @linearization_rule(Cube)
+    ... def cube(operation: Operation):
+    ...     print(operation.edges, operation.tangent)
+    ...     (z,) = operation.node.saved_tensors
+    ...     return gain(operation, z**2)
+    >>> linearize(Net().eval(), torch.tensor([[2.0]])).weight(0)
+    (0,) False
+    tensor([[[4.]]])
     """
 
     name: str

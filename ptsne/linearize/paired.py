@@ -101,6 +101,21 @@ class PairedLinearization:
     ----------
     output, reference_output : Tensor of shape (N, ...)
         ``F(x)`` and ``F(r)``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne import paired_linearization
+    >>> net = torch.nn.Sequential(
+    ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+    ... ).eval()
+    >>> x, reference = torch.ones(2, 4), torch.zeros(2, 4)
+    >>> pair = paired_linearization(net, x, reference)
+    >>> difference = pair.output - pair.reference_output
+    >>> torch.allclose(
+    ...     (pair.weight() @ (x - reference)[:, :, None])[:, :, 0], difference, atol=1e-5
+    ... )
+    True
     """
 
     def __init__(

@@ -162,6 +162,20 @@ def as_constant(value: Tensor) -> Tensor:
     -------
     Tensor
         A copy that no longer depends on x.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.linearize import as_constant, linearization_rule, linearize
+    >>> class Shift(torch.nn.Module):
+    ...     def forward(self, z):
+    ...         return z + 0.1 * z.detach().mean()
+    >>> @linearization_rule(Shift)
+    ... def shift(module, z):
+    ...     return z + as_constant(0.1 * z.mean())
+    >>> lin = linearize(Shift().eval(), torch.tensor([[1.0, 3.0]]))
+    >>> lin.weight(0), lin.bias(0)
+    (tensor([[[1., 0.]]]), tensor([[0.2000]]))
     """
     bits = torch.int64 if value.dtype == torch.float64 else torch.int32
     # the recorder takes whole numbers for branches taken, hence constants

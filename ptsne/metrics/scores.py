@@ -28,6 +28,15 @@ class LocalFidelity(NamedTuple):
         Mean cosine between ``dy`` and ``W dx``.
     p50 : float
         Share of pairs with ``|dy - W dx| <= |dy| / 2``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ptsne.metrics import local_fidelity
+    >>> X = np.random.default_rng(0).normal(size=(100, 5))
+    >>> W = np.zeros((100, 2, 5))
+    >>> round(local_fidelity(W, X, X[:, :2]).r2, 6)  # W says that nothing moves
+    0.0
     """
 
     r2: float
@@ -68,6 +77,14 @@ def neighbor_recall(
     -------
     float
         From 0 to 1; a random map scores about ``k / M``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ptsne.metrics import neighbor_recall
+    >>> X = np.random.default_rng(0).normal(size=(100, 5))
+    >>> neighbor_recall(X, 3 * X)  # the shape is kept
+    1.0
     """
     _check_pairing(X, Y, X_train, Y_train)
     in_data = _neighbors(X, X_train, n_neighbors, metric)
@@ -130,6 +147,14 @@ def trustworthiness(
     ----------
     .. [1] J. Venna and S. Kaski (2001). Neighborhood preservation in nonlinear projection methods:
        an experimental study. ICANN 2001, 485-491.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ptsne.metrics import trustworthiness
+    >>> X = np.random.default_rng(0).normal(size=(100, 5))
+    >>> trustworthiness(X, X[:, :2]) < trustworthiness(X, X)
+    True
     """
     _check_pairing(X, Y, X_train, Y_train)
     pairs = Pairs.of(X, X_train, metric)
@@ -175,6 +200,14 @@ def continuity(
     ----------
     .. [1] J. Venna and S. Kaski (2001). Neighborhood preservation in nonlinear projection methods:
        an experimental study. ICANN 2001, 485-491.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ptsne.metrics import continuity
+    >>> X = np.random.default_rng(0).normal(size=(100, 5))
+    >>> continuity(X, X[:, :2]) < continuity(X, X)
+    True
     """
     _check_pairing(X, Y, X_train, Y_train)
     pairs = Pairs.of(np.asarray(Y), _as_map(Y_train), "euclidean")
@@ -239,6 +272,14 @@ def knn_accuracy(
     -------
     float
         Share of rows whose class the vote finds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ptsne.metrics import knn_accuracy
+    >>> Y = np.vstack([np.zeros((20, 2)), np.ones((20, 2))])
+    >>> knn_accuracy(Y, np.repeat(["left", "right"], 20))
+    1.0
     """
     _check_pairing(Y, labels, Y_train, labels_train)
     voters = map_neighbors(np.asarray(Y), _as_map(Y_train), n_neighbors)
@@ -305,6 +346,14 @@ def distance_correlation(
     -------
     float
         From -1 to 1; not a number where all distances are equal in one of the two.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ptsne.metrics import distance_correlation
+    >>> X = np.random.default_rng(0).normal(size=(100, 5))
+    >>> round(distance_correlation(X, -2 * X, random_state=0), 6)
+    1.0
     """
     _check_pairing(X, Y, None, None)
     first, second = _draw_pairs(len(np.asarray(Y)), n_pairs, random_state)
@@ -352,6 +401,14 @@ def triplet_accuracy(
     ----------
     .. [1] Y. Wang, H. Huang, C. Rudin and Y. Shaposhnik (2021). Understanding how dimension
        reduction tools work. Journal of Machine Learning Research 22, 1-73.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ptsne.metrics import triplet_accuracy
+    >>> X = np.random.default_rng(0).normal(size=(100, 5))
+    >>> triplet_accuracy(X, X, random_state=0)
+    1.0
     """
     _check_pairing(X, Y, None, None)
     n_rows = len(np.asarray(Y))
@@ -461,6 +518,16 @@ def displacements(  # noqa: PLR0917 - two sets of rows with their places
     ------
     ValueError
         If the shapes of W, X and Y do not belong together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ptsne.metrics import local_fidelity
+    >>> X = np.random.default_rng(0).normal(size=(100, 5))
+    >>> W = np.random.default_rng(1).normal(size=(2, 5))
+    >>> fidelity = local_fidelity(np.repeat(W[None], 100, axis=0), X, X @ W.T)
+    >>> round(fidelity.r2, 6)  # W is the map
+    1.0
     """
     is_lone = X_train is X
     W, X, Y = np.asarray(W), as_rows(X, "euclidean"), np.asarray(Y, dtype=np.float64)
@@ -520,6 +587,13 @@ def rank_deficient(W: ArrayLike, *, rtol: float = 1e-6) -> int:
     -------
     int
         Number of rows whose W has a rank below ``min(K, D)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ptsne.metrics import rank_deficient
+    >>> rank_deficient(np.array([[[1.0, 0.0], [0.0, 1.0]], [[1.0, 2.0], [2.0, 4.0]]]))
+    1
     """
     values = np.linalg.svd(np.asarray(W, dtype=np.float64), compute_uv=False)  # (N, min(K, D))
     return int(np.sum(values[:, -1] <= rtol * values[:, 0]))

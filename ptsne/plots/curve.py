@@ -30,6 +30,14 @@ def training_curve(history: Sequence[Mapping[str, Any]], *, ax: Axes | None = No
     ------
     ValueError
         If `history` is empty.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> import ptsne
+    >>> X, y = load_digits(return_X_y=True)
+    >>> map_ = ptsne.ParametricTSNE(max_iter=30, random_state=0).fit(X[:200])
+    >>> ax = ptsne.plots.training_curve(map_.history_)
     """
     if not history:
         raise ValueError("history has no records: pass history_ of a map that was fitted")

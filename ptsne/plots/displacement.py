@@ -54,6 +54,14 @@ def contributions(
     -------
     matplotlib Axes
         Axes with bars, the largest on top, or with the picture.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> import ptsne
+    >>> X, y = load_digits(return_X_y=True)
+    >>> map_ = ptsne.ParametricTSNE(max_iter=30, random_state=0).fit(X[:200])
+    >>> ax = ptsne.plots.contributions(map_.explain(X[200:210]), 0, image_shape=(8, 8))
     """
     lengths = signed_lengths(displacements(explanation, i, method))
     if image_shape is not None:
@@ -106,6 +114,15 @@ def contribution_grid(
     -------
     matplotlib Axes
         The area; its ``child_axes`` are the pictures, in the order of `indices`, then the map.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> import ptsne
+    >>> X, y = load_digits(return_X_y=True)
+    >>> map_ = ptsne.ParametricTSNE(max_iter=30, random_state=0).fit(X[:200])
+    >>> why = map_.explain(X[200:240])
+    >>> ax = ptsne.plots.contribution_grid(why, [0, 1, 2, 3], (8, 8), y=y[200:240])
     """
     side = 4.8
     if ax is None:

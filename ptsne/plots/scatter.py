@@ -68,6 +68,15 @@ def map(
     -------
     matplotlib Axes
         The axes drawn on.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> import ptsne
+    >>> X, y = load_digits(return_X_y=True)
+    >>> map_ = ptsne.ParametricTSNE(max_iter=30, random_state=0).fit(X[:200])
+    >>> ax = ptsne.plots.map(map_, y=y[:200])
+    >>> ax = ptsne.plots.map(map_, X[200:300], y[200:300])
     """
     Y = _coordinates(map_or_Y, X)
     groups = groups_of(y, names, len(Y))

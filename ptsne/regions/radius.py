@@ -33,6 +33,12 @@ class Unit:
         What branches there, such as ``"relu"``, or the name under which a module announces it.
     index : int
         Which of the operation's switches, counted within a row.
+
+    Examples
+    --------
+    >>> from ptsne.regions import Unit
+    >>> Unit(layer="features.1", operation="relu", index=12)
+    Unit(layer='features.1', operation='relu', index=12)
     """
 
     layer: str
@@ -52,6 +58,18 @@ class RegionRadius(NamedTuple):
         Of unit p-norm, towards the nearest boundary; 0 where nothing branches.
     unit : list of Unit or None
         The switch that bounds each row.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne import region_radius
+    >>> net = torch.nn.Sequential(
+    ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+    ... ).eval()
+    >>> x = torch.rand(5, 4)
+    >>> nearest = region_radius(net, x)
+    >>> nearest.radius.shape, nearest.direction.shape, len(nearest.unit)
+    (torch.Size([5]), torch.Size([5, 4]), 5)
     """
 
     radius: Tensor
@@ -165,6 +183,16 @@ def activation_pattern(
     Notes
     -----
     `UnsupportedOperation` as in `region_radius`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne import activation_pattern
+    >>> net = torch.nn.Sequential(
+    ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+    ... ).eval()
+    >>> activation_pattern(net, torch.rand(5, 4)).shape  # 5 rows, 8 switches
+    torch.Size([5, 8])
     """
     check_arguments(model, x)
     with exact_arithmetic(x.device):

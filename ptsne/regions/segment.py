@@ -35,6 +35,16 @@ class SegmentRegions(NamedTuple):
         From 0 at the start to 1 at the end; region r lies between breakpoints r and r + 1.
     patterns : int32 Tensor of shape (R, switches)
         Activation pattern of each region.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne import segment_regions
+    >>> net = torch.nn.Sequential(torch.nn.Linear(1, 1), torch.nn.ReLU()).eval()
+    >>> _ = net[0].weight.data.fill_(1.0), net[0].bias.data.zero_()
+    >>> way = segment_regions(net, torch.tensor([-1.0]), torch.tensor([3.0]))
+    >>> way.breakpoints, way.patterns.shape  # where the unit switches, as a share of the way
+    (tensor([0.0000, 0.2500, 1.0000], dtype=torch.float64), torch.Size([2, 1]))
     """
 
     breakpoints: Tensor

@@ -36,6 +36,14 @@ def repulsion(Y: Tensor, *, dof: float = 1.0, method: Method = "auto") -> tuple[
     -------
     force : Tensor, (N, K)
     Z : Tensor, scalar
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.repulsion import repulsion
+    >>> repulsion(torch.tensor([[0.0, 0.0], [1.0, 0.0]], dtype=torch.float64))
+    (tensor([[-0.2500,  0.0000],
+            [ 0.2500,  0.0000]], dtype=torch.float64), tensor(1., dtype=torch.float64))
     """
     return RepulsionEngine(dof=dof, method=method)(Y)
 
@@ -65,6 +73,16 @@ class RepulsionEngine:
     The grid never gets coarser than the kernel allows. Points strewn outside the largest grid that
     fits the memory bound are summed exactly against all others: a very wide map costs time, not
     accuracy. A map with a value that is not finite gives NaN.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from ptsne.repulsion import RepulsionEngine
+    >>> engine = RepulsionEngine()
+    >>> Y = torch.randn(500, 2, generator=torch.Generator().manual_seed(0))
+    >>> force, Z = engine(Y)
+    >>> force.shape
+    torch.Size([500, 2])
     """
 
     def __init__(self, *, dof: float = 1.0, method: Method = "auto") -> None:
