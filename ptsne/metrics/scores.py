@@ -483,6 +483,16 @@ def local_fidelity(
     -------
     LocalFidelity
         ``r2``, ``cosine`` and ``p50`` over all pairs that are kept.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ptsne.metrics import local_fidelity
+    >>> X = np.random.default_rng(0).normal(size=(100, 5))
+    >>> W = np.random.default_rng(1).normal(size=(2, 5))
+    >>> fidelity = local_fidelity(np.repeat(W[None], 100, axis=0), X, X @ W.T)
+    >>> round(fidelity.r2, 6)  # W is the map
+    1.0
     """
     _check_pairing(X, Y, X_train, Y_train)
     chosen = _neighbors(X, X_train, n_neighbors, metric)
@@ -518,16 +528,6 @@ def displacements(  # noqa: PLR0917 - two sets of rows with their places
     ------
     ValueError
         If the shapes of W, X and Y do not belong together.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from ptsne.metrics import local_fidelity
-    >>> X = np.random.default_rng(0).normal(size=(100, 5))
-    >>> W = np.random.default_rng(1).normal(size=(2, 5))
-    >>> fidelity = local_fidelity(np.repeat(W[None], 100, axis=0), X, X @ W.T)
-    >>> round(fidelity.r2, 6)  # W is the map
-    1.0
     """
     is_lone = X_train is X
     W, X, Y = np.asarray(W), as_rows(X, "euclidean"), np.asarray(Y, dtype=np.float64)
