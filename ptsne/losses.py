@@ -76,6 +76,43 @@ class Edges(NamedTuple):
     mass: float
     negative_entropy: float
 
+    def grouped(self, group: Tensor, n_groups: int) -> Edges:
+        """Pairs of groups of points that stand at one place each.
+
+        Pairs within a group pull at nothing, so that only those between groups are left, added up;
+        mass and entropy are still those of all pairs.
+
+        Parameters
+        ----------
+        group : Tensor, (N,), int64
+            Group of each point.
+        n_groups : int
+            Number of groups G.
+
+        Returns
+        -------
+        Edges
+            Of G points.
+        """
+        ends = torch.stack([group[self.row], group[self.column]])
+        apart = ends[0] != ends[1]
+        low, high = ends[:, apart].amin(0), ends[:, apart].amax(0)
+        pairs, which = torch.unique(low * n_groups + high, return_inverse=True)
+
+        def added(values: Tensor, index: Tensor, n: int) -> Tensor:
+            return values.new_zeros(n).index_add_(0, index, values)
+
+        forward = torch.where(ends[0] < ends[1], self.forward, self.weight - self.forward)
+        row, column = pairs // n_groups, pairs % n_groups
+        order = torch.from_numpy(_spaced(row.cpu().numpy())).to(row.device)
+        return self._replace(
+            row=row[order],
+            column=column[order],
+            weight=added(self.weight[apart], which, len(pairs))[order],
+            forward=added(forward[apart], which, len(pairs))[order],
+            row_mass=added(self.row_mass, group, n_groups),
+        )
+
     @classmethod
     def from_sparse(
         cls,
@@ -148,6 +185,7 @@ def kl_gradient(
     method: Method = "auto",
     engine: RepulsionEngine | None = None,
     with_kl: bool = True,
+    count: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Gradient of KL(P || Q) at a map, for the Student-t similarity.
 
@@ -169,11 +207,13 @@ def kl_gradient(
         Keeps work between the steps of an optimisation; of the same ``dof``.
     with_kl : bool, default True
         False skips the KL, which costs a logarithm for each pair.
+    count : Tensor, (N,), optional
+        Points that stand at each place, for `edges` that are `Edges.grouped`.
 
     Returns
     -------
     gradient : Tensor, (N, K)
-        Nats per map unit.
+        Nats per map unit; with `count`, the sum over the points of each place.
     kl : Tensor, scalar
         KL(P || Q) with P not exaggerated, nats; NaN without ``with_kl``.
 
@@ -205,7 +245,8 @@ def kl_gradient(
     Y = _checked_map(edges, Y)
     pull = partial(_student_pull, edges, dof, with_kl)
     attraction, log_kernel = _attraction(edges, Y, pull)
-    force, Z = engine(Y)
+    force, Z = engine(Y, count)
+    force = force if count is None else force * count[:, None]
     Z = Z.clamp_min(torch.finfo(Z.dtype).tiny)  # 0 for a map of one point
     gradient = (dof + 1) / dof * (exaggeration * attraction - 2 * edges.mass / Z * force)
     return gradient, edges.negative_entropy + log_kernel + edges.mass * Z.log()

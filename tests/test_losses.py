@@ -360,3 +360,35 @@ def test_reconstruction_loss_is_the_mean_squared_length_of_the_errors(shape):
     assert float(loss.detach()) == pytest.approx(np.mean([math.fsum(e**2) for e in error]))
     (gradient,) = torch.autograd.grad(loss, x_hat)
     torch.testing.assert_close(gradient, 2 * (x_hat - x).detach() / 4)
+
+
+@pytest.mark.parametrize("exaggeration", [1.0, 4.0])
+def test_points_at_one_place_can_be_taken_together(exaggeration):
+    group = torch.arange(30) % 7
+    places = cloud(7)
+    edges = edges_of(random_joint(30))
+    gradient, kl = kl_gradient(edges, places[group], exaggeration=exaggeration, method="exact")
+    together, kl_together = kl_gradient(
+        edges.grouped(group, 7),
+        places,
+        exaggeration=exaggeration,
+        method="exact",
+        count=torch.bincount(group).double(),
+    )
+    expected = torch.zeros_like(places).index_add_(0, group, gradient)
+    torch.testing.assert_close(together, expected, rtol=1e-12, atol=1e-14)
+    assert float(kl_together) == pytest.approx(float(kl), rel=1e-13)
+
+
+def test_grouped_pairs_keep_their_direction():
+    P = random_joint(30)
+    group = np.arange(30) % 7
+    member = np.eye(7)[group]
+    expected = member.T @ P @ member
+    np.fill_diagonal(expected, 0)
+    edges = edges_of(P).grouped(torch.from_numpy(group), 7)
+    forward = np.zeros((7, 7))
+    forward[edges.row, edges.column] = edges.forward
+    np.testing.assert_allclose(forward, np.triu(expected), atol=1e-15)
+    np.testing.assert_allclose(edges.weight.sum(), expected.sum(), rtol=1e-13)
+    np.testing.assert_allclose(edges.row_mass, (member.T @ P).sum(1), rtol=1e-13)

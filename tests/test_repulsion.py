@@ -349,3 +349,27 @@ def test_grid_time_grows_slower_than_pairs():
         engine(Y)
         seconds[n_points] = time.perf_counter() - start
     assert seconds[160_000] < 16 * seconds[20_000]
+
+
+@pytest.mark.parametrize("method", ["exact", "fft"])
+@pytest.mark.parametrize("dof", [0.5, 1.0])
+@pytest.mark.parametrize("n_components", [1, 2])
+def test_rows_at_one_place_are_counted(method, dof, n_components):
+    count = torch.randint(4, (300,), generator=generator(), dtype=torch.float64)
+    Y = cloud(300, n_components, span=40)
+    engine = RepulsionEngine(dof=dof, method=method)
+    force, Z = engine(Y, count)
+    one_by_one, expected_Z = engine(Y.repeat_interleave(count.long(), 0))
+    expected = one_by_one[count.cumsum(0)[count > 0].long() - 1]
+    assert relative_error(force[count > 0], expected) < (1e-12 if method == "exact" else 1e-2)
+    assert float(Z) == pytest.approx(float(expected_Z), rel=1e-12 if method == "exact" else 1e-3)
+
+
+def test_rows_at_one_place_are_counted_on_a_strewn_map():
+    Y = cloud(300, span=40)
+    Y[0] = 1e6
+    count = torch.randint(1, 4, (300,), generator=generator(), dtype=torch.float64)
+    force, Z = RepulsionEngine(method="fft")(Y, count)
+    expected, expected_Z = RepulsionEngine(method="exact")(Y, count)
+    assert relative_error(force, expected) < 1e-2
+    assert float(Z) == pytest.approx(float(expected_Z), rel=1e-3)

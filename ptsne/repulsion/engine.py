@@ -94,29 +94,34 @@ class RepulsionEngine:
         self.method = method
         self._kernel: Kernel | None = None
 
-    def __call__(self, Y: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, Y: Tensor, count: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Sum the repulsion on every point of Y.
 
         Parameters
         ----------
         Y : Tensor, (N, K)
             Map.
+        count : Tensor, (N,), optional
+            Rows that stand at each point, in the dtype of Y; 1 without it. Rows at one place do not
+            move one another, and each pair of them adds 2 to Z.
 
         Returns
         -------
         force : Tensor, (N, K)
+            On one row of each point.
         Z : Tensor, scalar
+            Over all pairs of rows.
         """
         Y = working_precision(Y.detach())
         if self._is_exact(Y):
-            return all_pairs(Y, self.dof)
+            return all_pairs(Y, self.dof, count)
         low, high = _bounds(Y)
         if not all(map(math.isfinite, low + high)):
             return torch.full_like(Y, math.nan), Y.new_tensor(math.nan)
         grid = Grid.around(low, high, self.dof)
         if grid.is_bounded:
-            return self._on_grid(Y, grid)
-        return self._with_strewn_points(Y)
+            return self._on_grid(Y, grid, count)
+        return self._with_strewn_points(Y, count)
 
     def _is_exact(self, Y: Tensor) -> bool:
         n_rows, n_components = Y.shape
@@ -126,24 +131,30 @@ class RepulsionEngine:
             raise ValueError(f"method 'fft' needs K = 1 or 2, got {n_components}; use 'exact'")
         return self.method == "exact" or n_rows < 2
 
-    def _on_grid(self, Y: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
+    def _on_grid(self, Y: Tensor, grid: Grid, count: Tensor | None) -> tuple[Tensor, Tensor]:
         if self._kernel is None or not self._kernel.fits(grid, Y):
             self._kernel = Kernel.on(grid, self.dof, Y)
-        return grid_repulsion(Y, grid, self._kernel, self.dof)
+        return grid_repulsion(Y, grid, self._kernel, self.dof, count)
 
-    def _with_strewn_points(self, Y: Tensor) -> tuple[Tensor, Tensor]:
+    def _with_strewn_points(self, Y: Tensor, count: Tensor | None) -> tuple[Tensor, Tensor]:
         half = largest_side(Y.shape[1], self.dof) / 2
         is_core = ((Y - Y.median(0).values).abs() <= half).all(1)
         core, strewn = is_core.nonzero()[:, 0], (~is_core).nonzero()[:, 0]
         if len(core) < len(strewn):
-            return all_pairs(Y, self.dof)
+            return all_pairs(Y, self.dof, count)
+        count = torch.ones_like(Y[:, 0]) if count is None else count
+        n_core, n_strewn = count[core], count[strewn]
         force = torch.empty_like(Y)
-        force[strewn], Z_strewn = between_pairs(Y[strewn], Y, self.dof, own=strewn)
-        force_cross, Z_cross = between_pairs(Y[core], Y[strewn], self.dof)
+        force[strewn], Z_strewn = between_pairs(
+            Y[strewn], Y, self.dof, own=strewn, counts=(n_strewn, count)
+        )
+        force_cross, Z_cross = between_pairs(
+            Y[core], Y[strewn], self.dof, counts=(n_core, n_strewn)
+        )
         grid = Grid.around(*_bounds(Y[core]), self.dof)
-        force_core, Z_core = self._on_grid(Y[core], grid)
+        force_core, Z_core = self._on_grid(Y[core], grid, n_core)
         force[core] = force_core + force_cross
-        return force, Z_core + Z_cross + Z_strewn
+        return force, Z_core + Z_cross + Z_strewn + (n_strewn * (n_strewn - 1)).sum()
 
 
 def _bounds(Y: Tensor) -> tuple[list[float], list[float]]:

@@ -197,16 +197,19 @@ def _quintic_splines(t: Tensor) -> tuple[Tensor, Tensor]:
     return value, slope  # (6, K, N)
 
 
-def grid_repulsion(Y: Tensor, grid: Grid, kernel: Kernel, dof: float) -> tuple[Tensor, Tensor]:
-    """Interpolate the force (N, K) and Z."""
+def grid_repulsion(
+    Y: Tensor, grid: Grid, kernel: Kernel, dof: float, count: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Interpolate the force (N, K) and Z; `count` (N,) rows stand at each point."""
     n_points, n_components = Y.shape
     stencil = Stencil.around(Y, grid)
     at_points = stencil.nodes.flatten()
     charge = Y.new_zeros(1, grid.n_nodes)
-    add_in_order(charge, at_points, stencil.weight.view(1, -1))
+    own = stencil.weight if count is None else stencil.weight * count
+    add_in_order(charge, at_points, own.view(1, -1))
     field = _convolve(charge.view(grid.shape), kernel).index_select(0, at_points)
-    # what a point itself puts on its nodes is taken away again
-    others = field.view_as(stencil.weight).sub_(kernel.within_stencil @ stencil.weight)
+    # what the rows of a point put on its nodes is taken away again
+    others = field.view_as(own).sub_(kernel.within_stencil @ own)
     others = others.view(*[ORDER] * n_components, n_points)
     value, slope = stencil.splines.unbind(1), stencil.slopes.unbind(1)
     potential = _interpolate(others, value)
@@ -216,7 +219,12 @@ def grid_repulsion(Y: Tensor, grid: Grid, kernel: Kernel, dof: float) -> tuple[T
     ]
     force = torch.stack(slopes, 1) * (-dof / (dof + 1) / grid.spacing)
     # forces balance, but for the grid
-    return force - force.mean(0), potential.sum() + kernel.floor * n_points * (n_points - 1)
+    if count is None:
+        Z = potential.sum() + kernel.floor * n_points * (n_points - 1)
+        return force - force.mean(0), Z
+    n_rows, n_together = count.sum(), (count * (count - 1)).sum()  # together: pairs, k1 = 1
+    Z = count @ potential + kernel.floor * n_rows * (n_rows - 1) + (1 - kernel.floor) * n_together
+    return force - (count @ force) / n_rows, Z
 
 
 def _interpolate(field: Tensor, factors: Sequence[Tensor]) -> Tensor:

@@ -11,15 +11,25 @@ from ptsne.repulsion.arithmetic import per_device
 BLOCK_BYTES = {"cpu": 2**19, "cuda": 2**24}
 
 
-def all_pairs(Y: Tensor, dof: float) -> tuple[Tensor, Tensor]:
-    """Sum the force (N, K) and Z over all pairs of a map."""
-    return between_pairs(Y, Y, dof, own=torch.arange(len(Y), device=Y.device))
+def all_pairs(Y: Tensor, dof: float, count: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Sum the force (N, K) and Z over all pairs of a map; `count` (N,) rows stand at each point."""
+    own = torch.arange(len(Y), device=Y.device)
+    if count is None:
+        return between_pairs(Y, Y, dof, own=own)
+    force, Z = between_pairs(Y, Y, dof, own=own, counts=(count, count))
+    return force, Z + (count * (count - 1)).sum()
 
 
 def between_pairs(
-    targets: Tensor, sources: Tensor, dof: float, *, own: Tensor | None = None
+    targets: Tensor,
+    sources: Tensor,
+    dof: float,
+    *,
+    own: Tensor | None = None,
+    counts: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Sum k2 (y_i - y_j) and k1 over all sources, where source ``own[i]`` is target i itself."""
+    # counts: rows at each target and at each source, which then act as often
     unit = math.sqrt(dof)  # in which u = 1 + d2 / a needs no division
     rows, columns = targets.T / unit, (sources.T / unit).contiguous()  # (K, M)
     row_bytes = max(1, len(sources)) * targets.element_size()
@@ -31,7 +41,11 @@ def between_pairs(
         k1, k2 = _kernels(difference, dof)
         if own is not None:
             k1.scatter_(1, own[block, None], 0.0)
-        total.append(k1.sum())
+        if counts is None:
+            total.append(k1.sum())
+        else:
+            total.append(counts[0][block] @ (k1 @ counts[1]))
+            k2 = k2 * counts[1]
         force[block] = torch.stack([d.mul_(k2).sum(1) for d in difference], 1) * unit
     return force, torch.stack(total).sum()
 

@@ -1,7 +1,7 @@
 """The t-SNE problem as the optimisers see it: rows, neighbours, and the full-data objective."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -31,6 +31,10 @@ class Objective:
         bandwidths, and step sizes are stated for bandwidths near 1.
     world : World
         Of several processes, each holds the edges of its own rows; for the Gaussian, all edges.
+    count : Tensor of shape (N,) or None
+        Rows that stand at each of N places, where `edges` are of places.
+    group : int Tensor of shape (N,) or None
+        Place of each row, where `edges` are of rows all the same (Gaussian similarity).
     """
 
     edges: Edges
@@ -38,6 +42,28 @@ class Objective:
     sigma: Tensor | None = None
     unit: float = 1.0
     world: World = ALONE
+    count: Tensor | None = None
+    group: Tensor | None = None
+
+    def grouped(self, group: Tensor, n_groups: int) -> "Objective":
+        """The same objective for rows that stand together: exact, of fewer places and pairs.
+
+        Parameters
+        ----------
+        group : int Tensor of shape (N,)
+            Number of the place of each row.
+        n_groups : int
+            Places.
+
+        Returns
+        -------
+        Objective
+            Its gradient is the sum over the rows of each place.
+        """
+        if self.sigma is not None:  # rows at one place differ in their bandwidths
+            return replace(self, group=group)
+        count = torch.bincount(group, minlength=n_groups).to(self.edges.weight)
+        return replace(self, edges=self.edges.grouped(group, n_groups), count=count)
 
     @cached_property
     def _engine(self) -> RepulsionEngine:
@@ -66,10 +92,7 @@ class Objective:
             KL(P || Q) in nats.
         """
         if self.sigma is not None:
-            gradient, kl = gaussian_kl_gradient(
-                self.edges, Y, self.sigma, exaggeration=exaggeration
-            )
-            return gradient, kl + math.log(len(Y))  # Q has mass 1 in each row, P in all
+            return self._gaussian_gradient(Y, self.sigma, exaggeration)
         gradient, kl = kl_gradient(
             self.edges,
             Y,
@@ -77,8 +100,18 @@ class Objective:
             dof=self.dof,
             engine=self._engine,
             with_kl=with_kl,
+            count=self.count,
         )
         return self.world.sum(gradient), self.world.sum(kl)
+
+    def _gaussian_gradient(
+        self, Y: Tensor, sigma: Tensor, exaggeration: float
+    ) -> tuple[Tensor, Tensor]:
+        places, Y = Y, Y if self.group is None else Y.index_select(0, self.group)
+        gradient, kl = gaussian_kl_gradient(self.edges, Y, sigma, exaggeration=exaggeration)
+        if self.group is not None:
+            gradient = torch.zeros_like(places).index_add_(0, self.group, gradient)
+        return gradient, kl + math.log(len(Y))  # Q has mass 1 in each row, P in all
 
 
 @dataclass(frozen=True)

@@ -14,22 +14,31 @@ STEP_LIMIT = 5.0
 
 @dataclass(frozen=True)
 class Attention:
-    """Fixed attention S (N, m) of the rows to the landmarks, as its non-zero entries.
+    """Fixed attention S (N, m) of the rows to the landmarks, with equal rows of S taken together.
+
+    Rows on one landmark alone stand at its place; only rows between landmarks have places of their
+    own. So N rows have ``n = m + (rows between landmarks)`` places, an order of magnitude fewer.
 
     Parameters
     ----------
-    row, landmark : int Tensor of shape (R,)
-        Where the entries stand.
-    weight : Tensor of shape (R,)
+    group : int Tensor of shape (N,)
+        Place of each row: the number of its landmark, or m and up between landmarks.
+    place, landmark : int Tensor of shape (R,)
+        Where the entries of the rows between landmarks stand in S.
+    weight : Tensor of shape (R, 1)
         Their values; each row of S sums to 1.
     mass : Tensor of shape (m, 1)
         Column sums of S, at least 1e-3.
+    n_places : int
+        n.
     """
 
-    row: Tensor
+    group: Tensor
+    place: Tensor
     landmark: Tensor
     weight: Tensor
     mass: Tensor
+    n_places: int
 
     @classmethod
     def from_slots(cls, index: Tensor, weights: Tensor, n_landmarks: int) -> "Attention":
@@ -49,22 +58,31 @@ class Attention:
         Attention
             On the device of `weights`.
         """
-        row, slot = weights.nonzero(as_tuple=True)
-        landmark, weight = index[row, slot], weights[row, slot]
-        mass = weight.new_zeros(n_landmarks).index_add_(0, landmark, weight)
-        return cls(row, landmark, weight.unsqueeze(1), mass.clamp(min=1e-3).unsqueeze(1))
+        mass = weights.new_zeros(n_landmarks).index_add_(0, index.flatten(), weights.flatten())
+        main = index.gather(1, weights.argmax(1, keepdim=True)).squeeze(1)
+        is_between = (weights > 0).sum(1) > 1
+        own = n_landmarks + is_between.cumsum(0) - 1
+        group = torch.where(is_between, own, main)
+        row, slot = (weights * is_between.unsqueeze(1)).nonzero(as_tuple=True)
+        return cls(
+            group,
+            group[row],
+            index[row, slot],
+            weights[row, slot].unsqueeze(1),
+            mass.clamp(min=1e-3).unsqueeze(1),
+            n_landmarks + int(is_between.sum()),
+        )
 
-    def spread(self, V: Tensor, n_rows: int) -> Tensor:
-        """``S V`` (N, K): where the places `V` (m, K) put the rows."""
+    def spread(self, V: Tensor) -> Tensor:
+        """All places (n, K): V (m, K), then ``S V`` of the rows between landmarks."""
         terms = self.weight * V.index_select(0, self.landmark)
-        return V.new_zeros(n_rows, V.shape[1]).index_add_(0, self.row, terms)
+        between = V.new_zeros(self.n_places, V.shape[1]).index_add_(0, self.place, terms)
+        return torch.cat([V, between[len(V) :]])
 
     def gather(self, G: Tensor) -> Tensor:
-        """``(S^T 1)^-1 S^T G`` (m, K): mean of a row quantity `G` (N, K) over each landmark."""
-        terms = self.weight * G.index_select(0, self.row)
-        return (
-            G.new_zeros(len(self.mass), G.shape[1]).index_add_(0, self.landmark, terms) / self.mass
-        )
+        """``(S^T 1)^-1 S^T G`` (m, K): mean over each landmark of a sum `G` (n, K) over places."""
+        terms = self.weight * G.index_select(0, self.place)
+        return G[: len(self.mass)].index_add(0, self.landmark, terms) / self.mass
 
 
 @dataclass(frozen=True)
@@ -125,14 +143,17 @@ def optimise_places(
     van der Maaten and Hinton 2008, section 3.4; Jacobs 1988 (gains).
     """
     V, n_iterations = places, len(schedule)
+    objective = task.objective
+    if attention is not None:
+        objective = objective.grouped(attention.group, attention.n_places)
     velocity, gains = torch.zeros_like(V), torch.ones_like(V)
     best, best_kl = V.clone(), float("inf")
     with task.journal.interruptible():
         for iteration in range(n_iterations):
             exaggeration = schedule.factor(iteration)
-            Y = V if attention is None else attention.spread(V, task.world.count(task.X))
+            Y = V if attention is None else attention.spread(V)
             recorded = (iteration + 1) % RECORD_EVERY == 0 or iteration + 1 == n_iterations
-            gradient, kl = task.objective.gradient(Y, exaggeration=exaggeration, with_kl=recorded)
+            gradient, kl = objective.gradient(Y, exaggeration=exaggeration, with_kl=recorded)
             step = gradient if attention is None else attention.gather(gradient)
             gains = torch.where(step * velocity > 0, gains * 0.8, gains + 0.2).clamp_(min=0.01)
             rate = schedule.learning_rate / exaggeration
@@ -142,7 +163,8 @@ def optimise_places(
                 value = float(kl)
                 if iteration >= schedule.early and value < best_kl:
                     best, best_kl = V.clone(), value
-                now = partial(torch.mul, Y, task.objective.unit)
+                rows = Y if attention is None else Y.index_select(0, attention.group)
+                now = partial(torch.mul, rows, objective.unit)
                 task.journal.record(
                     "places", iteration + 1, n_iterations, loss=value, kl=value, places=now
                 )
