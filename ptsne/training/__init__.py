@@ -1,6 +1,6 @@
 """Training: autoencoder, places, fine-tuning, distillation, progress; one process or many."""
 
-from ptsne.training.defaults import map_settings
+from ptsne.training.defaults import QUALITIES, map_settings
 from ptsne.training.distributed import World, joined, own_entries
 from ptsne.training.inversion import train_inverse
 from ptsne.training.mapping import MapSettings, train_map
@@ -9,6 +9,7 @@ from ptsne.training.progress import INTERRUPTED, Callback, Journal, ProgressBar,
 
 __all__ = [
     "INTERRUPTED",
+    "QUALITIES",
     "Callback",
     "Journal",
     "MapSettings",

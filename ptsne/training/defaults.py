@@ -1,7 +1,7 @@
 """Measured rules that turn "auto" into numbers."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ptsne.training.distillation import Distillation
 from ptsne.training.finetuning import FineTuning
@@ -11,7 +11,21 @@ from ptsne.training.pretraining import PreTraining
 
 DROPOUT, NOISE = 0.4, 1.5
 PAPER_WIDTHS = (500, 500, 2000)
-EARLY_SHARE, LATE_SHARE = 0.1, 0.5
+EARLY_SHARE, LATE_SHARE = 0.1, 0.45
+
+
+class Quality(NamedTuple):
+    """What a preset does to the numbers that are "auto": factors on those of "default"."""
+
+    iterations: float
+    landmarks: float
+
+
+QUALITIES = {
+    "fast": Quality(iterations=0.5, landmarks=0.5),
+    "default": Quality(iterations=1.0, landmarks=1.0),
+    "high": Quality(iterations=2.0, landmarks=1.6),
+}
 
 
 def default_latent_dim(n_features: int) -> int:
@@ -19,16 +33,17 @@ def default_latent_dim(n_features: int) -> int:
     return min(50, n_features)
 
 
-def default_n_landmarks(n_samples: int) -> int:
+def default_n_landmarks(n_samples: int, quality: Quality) -> int:
     """Landmarks: a third of few rows, a fifth up to 1000, then an eighth up to 8000."""
     if n_samples < 8000:
-        return max(1, min(1000, max(n_samples // 5, min(n_samples // 3, 30))))
-    return min(8000, n_samples // 8)
+        few = max(1, min(1000, max(n_samples // 5, min(n_samples // 3, 30))))
+        return max(min(few, 30), round(few * quality.landmarks))
+    return round(min(8000, n_samples // 8) * quality.landmarks)
 
 
-def default_max_iter(n_samples: int) -> int:
+def default_max_iter(n_samples: int, quality: Quality) -> int:
     """Iterations over all phases."""
-    return 1000 if n_samples <= 20_000 else 500
+    return round((700 if n_samples <= 20_000 else 500) * quality.iterations)
 
 
 def map_settings(shape: tuple[int, ...], parameters: Mapping[str, Any]) -> MapSettings:
@@ -51,13 +66,14 @@ def map_settings(shape: tuple[int, ...], parameters: Mapping[str, Any]) -> MapSe
     def number(name: str, default: float) -> float:
         return default if parameters[name] == "auto" else parameters[name]
 
-    total = int(number("max_iter", default_max_iter(n_samples)))
+    quality = QUALITIES[parameters["quality"]]
+    total = int(number("max_iter", default_max_iter(n_samples, quality)))
     early = round(EARLY_SHARE * total)
     late = max(1, round(LATE_SHARE * total))
     tune = max(0, total - early - late)
     exaggeration, dof = parameters["exaggeration"], parameters["dof"]
     rate = number("learning_rate", n_samples * dof / (2 * (dof + 1)))
-    n_landmarks = int(number("n_landmarks", default_n_landmarks(n_samples)))
+    n_landmarks = int(number("n_landmarks", default_n_landmarks(n_samples, quality)))
     latent_dim = int(number("latent_dim", default_latent_dim(n_features)))
     # few dimensions have no directions off the data: there noise only blurs (measured on iris,
     # wine and digits)

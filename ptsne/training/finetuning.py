@@ -26,6 +26,7 @@ FIDELITY_SCALE = 2.0
 RANK = 128
 """Principal directions in which a linear encoder of many columns is fine-tuned."""
 REFRESH = 10
+RECORD_EVERY = 10
 ROWS_IN_CACHE = 512
 CANDIDATE_MARGIN = 3.0
 
@@ -158,7 +159,7 @@ def _descend(
     step = _Step(network, task, settings, inputs)
     trained = [network.encoder, network.projection, *_reconstructing(network, settings)]
     loss_of = task.world.parallel(step, trained, total=True)
-    best = Best(network)
+    best = Best(network, every=1)
 
     def now() -> Tensor:
         # the other processes do not take part in a callback: what they told last
@@ -167,13 +168,15 @@ def _descend(
 
     with task.journal.interruptible():
         for iteration in range(n_steps):
-            loss, kl = loss_of(iteration)
+            recorded = (iteration + 1) % RECORD_EVERY == 0 or iteration + 1 == n_steps
+            loss, kl = loss_of(iteration, with_kl=recorded)
             adam.descend(loss, linear(iteration, n_steps))
-            value = float(kl)
-            best.update(value)
-            task.journal.record(
-                "fine-tuning", iteration + 1, n_steps, loss=value, kl=value, places=now
-            )
+            if recorded:
+                value = float(kl)
+                best.update(value)
+                task.journal.record(
+                    "fine-tuning", iteration + 1, n_steps, loss=value, kl=value, places=now
+                )
     if task.journal.stopped:
         best.restore()
 
@@ -198,8 +201,8 @@ class _Step:
         n = min(len(self.z), settings.batch_size) * self.z.shape[1]
         self.normals = Window.of_normals(n, self.z, task.generator)
 
-    def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """Loss and KL at the next batch."""
+    def __call__(self, iteration: int, *, with_kl: bool) -> tuple[Tensor, Tensor]:
+        """Loss and, if asked for, KL at the next batch."""
         rows = next(self.batches)
         index = slice(None) if rows is None else rows
         code = self.network.encoder(self.inputs(index))
@@ -209,8 +212,9 @@ class _Step:
         y, blend = blend_pairs(self.atlas, z, pairs)
         self.y[index] = y.detach()
         self.all_y = self.task.world.gather(self.y)
-        exaggeration = self.settings.exaggeration
-        gradient, kl = self.task.objective.gradient(self.all_y, exaggeration=exaggeration)
+        gradient, kl = self.task.objective.gradient(
+            self.all_y, exaggeration=self.settings.exaggeration, with_kl=with_kl
+        )
         loss = len(self.all_y) * (gradient[self.own][index] * y).sum()
         if self.settings.fidelity_weight:
             loss = loss + self.settings.fidelity_weight * self._infidelity(index, pairs, blend)
@@ -392,6 +396,6 @@ def _parameter_groups(network: MapNetwork, settings: FineTuning) -> list[Group]:
     return [
         Group([atlas.places], 0.3 * factor, (0.8, 0.999)),
         Group([atlas.landmarks], 0.03 * float(atlas.temperature.sqrt()) * factor),
-        Group([atlas.charts, atlas.shared_chart], 0.003 * factor),
+        Group([atlas.charts, atlas.shared_chart], 0.0045 * factor),
         Group(others, 1e-3 * factor),
     ]
