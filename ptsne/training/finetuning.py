@@ -169,7 +169,7 @@ def _descend(
     with task.journal.interruptible():
         for iteration in range(n_steps):
             recorded = (iteration + 1) % RECORD_EVERY == 0 or iteration + 1 == n_steps
-            loss, kl = loss_of(iteration, with_kl=recorded)
+            loss, kl = loss_of(iteration, recorded)
             adam.descend(loss, linear(iteration, n_steps))
             if recorded:
                 value = float(kl)
@@ -201,7 +201,7 @@ class _Step:
         n = min(len(self.z), settings.batch_size) * self.z.shape[1]
         self.normals = Window.of_normals(n, self.z, task.generator)
 
-    def __call__(self, iteration: int, *, with_kl: bool) -> tuple[Tensor, Tensor]:
+    def __call__(self, iteration: int, with_kl: bool) -> tuple[Tensor, Tensor]:
         """Loss and, if asked for, KL at the next batch."""
         rows = next(self.batches)
         index = slice(None) if rows is None else rows
