@@ -1,11 +1,12 @@
 """Compare ptsne with other methods: quality, seconds and memory, on training and held-out rows.
 
-    python benchmarks/run.py --datasets iris digits --seeds 0 1 2
+    python benchmarks/run.py --datasets iris digits --seeds 0 1 2 --prepare
     python benchmarks/run.py --datasets mnist-10k --data FOLDER
 
 Every data set x method x seed runs in a process of its own, one after the other, and is added to
-results/<data set>/<method>.json. What is there for the same code, parameters, versions, threads and
-machine is not measured again; what failed is. Then: tables.py, plots.py.
+results/<data set>/<method>.json. A peer that has an environment of its own (--prepare installs
+them) fits there; its map is evaluated here. What is there for the same code, parameters, versions,
+threads and machine is not measured again; what failed is. Then: tables.py, plots.py.
 """
 
 import argparse
@@ -269,4 +270,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # who is ended ends its job
     sys.exit(main())

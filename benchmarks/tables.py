@@ -230,10 +230,13 @@ def provenance(dataset_records):
     days = sorted({run["date"][:10] for run in runs})
     commits = ", ".join(sorted({str(run["commit"]) for run in runs}))
     busiest = max(run.get("load_average", 0) for run in runs)
-    packages = {}
+    packages = {}  # peers stand in environments of their own: a package may have two versions
     for record in dataset_records:
-        packages |= record["conditions"]["versions"]
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(packages.items()))
+        for name, version in record["conditions"]["versions"].items():
+            packages.setdefault(name, set()).add(str(version))
+    versions = ", ".join(
+        f"{name} {' / '.join(sorted(found))}" for name, found in sorted(packages.items())
+    )
     return (
         f"{'; '.join(sorted(places))}; load average up to {busiest:.1f}; seeds "
         f"{', '.join(str(seed) for seed in sorted({run['seed'] for run in runs}))}; "

@@ -484,6 +484,13 @@ def test_a_busy_machine_is_marked_and_told():
     assert "†" not in tables.section("iris", rows[:1])
 
 
+def test_all_versions_of_a_package_are_told():
+    tables = script("tables")
+    rows = [record("ptsne", [finished_run()]), record("pacmap", [finished_run()])]
+    rows[1]["conditions"] = rows[1]["conditions"] | {"versions": {"numpy": "1.9", "faiss": "1"}}
+    assert "faiss 1, numpy 1.9 / 2.0." in tables.provenance(rows)
+
+
 def test_a_row_tells_what_was_reduced(monkeypatch):
     tables, methods = script("tables"), script("methods")
     entry = methods.METHODS["pca"]._replace(title="pca, half of it")

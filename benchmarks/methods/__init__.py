@@ -52,7 +52,6 @@ METHODS = {
     "ptsne-mlp": Entry("ours", {"projection": "mlp"}, OURS),
     "opentsne": Entry("opentsne", {}, ("openTSNE", "scipy", "scikit-learn")),
     "umap": Entry("umap_learn", {}, ("umap-learn", "pynndescent", "numba", "scikit-learn")),
-    "pca": Entry("pca", {}, ("scikit-learn", "scipy")),
     "parametric-umap": Entry(
         "parametric_umap",
         {},
@@ -82,6 +81,7 @@ METHODS = {
         "torchdr, 80 of 2,000 iterations",
     ),
     "pacmap": Entry("pacmap", {}, ("pacmap", "faiss-cpu", "numba"), "pacmap"),
+    "pca": Entry("pca", {}, ("scikit-learn", "scipy")),
 }
 
 
