@@ -5,8 +5,8 @@ import torch
 from glass_box_umap import GlassBoxUMAP
 
 NOTE = (
-    "explain is the library's Jacobian, which takes the norm of a layer for a constant: its parts are "
-    "complete, but it is not the derivative of the map"
+    "explain is the Jacobian of the library, which takes the norm of a layer for a constant: its "
+    "parts are complete, but it is not the derivative of the map"
 )
 WARM_UP_ROWS = 300
 
