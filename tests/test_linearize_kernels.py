@@ -1,13 +1,10 @@
 """Kernels of the first convolution: the same numbers, and torch's flag as it was."""
 
-import threading
-
 import pytest
 import torch
 from torch import nn
 
 from ptsne.linearize import linearize
-from ptsne.linearize.kernels import OneDnnSwitch
 
 
 @pytest.fixture
@@ -49,27 +46,4 @@ def test_a_pass_that_fails_leaves_the_flag_as_it_was(network):
     lin._graph.root.node.next_functions[0][0].next_functions[0][0].register_prehook(fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         lin.weight(0)
-    assert is_on()
-
-
-def test_threads_count_so_that_the_last_restores():
-    switch, inside, go = OneDnnSwitch(), threading.Barrier(3), threading.Event()
-
-    def work():
-        switch.enter()
-        inside.wait()
-        go.wait()
-        switch.leave()
-
-    threads = [threading.Thread(target=work) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    inside.wait()
-    assert not is_on()
-    switch.enter()
-    switch.leave()
-    assert not is_on()
-    go.set()
-    for thread in threads:
-        thread.join()
     assert is_on()

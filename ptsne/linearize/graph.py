@@ -23,6 +23,7 @@ from .modules import (
     call_model,
     check_output,
     detached_state,
+    private_twin,
     refuse_what_torch_cannot,
     storage_of,
     watch,
@@ -139,6 +140,7 @@ class HeldGraph:
         del self._recorder  # and all inputs that no rule took
 
     def _run(self, model: nn.Module) -> tuple[Tensor, GradientEdge]:
+        model = private_twin(model)
         with ExitStack() as stack:
             stack.enter_context(torch.enable_grad())
             stack.enter_context(watch(model, self._recorder, self.layers))

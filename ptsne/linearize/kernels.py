@@ -5,7 +5,6 @@ slower than torch's own kernel (3x3 to 11x11, stride 1 to 4, 1 to 64 pictures; f
 oneDNN wins). It is the first layer of nearly every network of pictures, and most of the time of W.
 """
 
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,39 +12,9 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from .operation import Operation
+from .settings import WITHOUT_ONEDNN
 
 FEW_CHANNELS = 3
-
-
-class OneDnnSwitch:
-    """Turns oneDNN off for all threads while at least one of them wants it off.
-
-    torch has one flag for the whole process, so that threads must count, or one of them would
-    restore what another had switched.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._n_inside = 0
-        self._before = True
-
-    def enter(self) -> None:
-        """Want it off."""
-        with self._lock:
-            if self._n_inside == 0:
-                self._before = torch._C._get_mkldnn_enabled()
-                torch._C._set_mkldnn_enabled(False)
-            self._n_inside += 1
-
-    def leave(self) -> None:
-        """Want it off no longer."""
-        with self._lock:
-            self._n_inside -= 1
-            if self._n_inside == 0:
-                torch._C._set_mkldnn_enabled(self._before)
-
-
-_SWITCH = OneDnnSwitch()
 
 
 class WrittenOutLstm(TorchFunctionMode):
@@ -60,11 +29,8 @@ class WrittenOutLstm(TorchFunctionMode):
     ) -> Any:
         if func is not torch.lstm:
             return func(*args, **(kwargs or {}))
-        _SWITCH.enter()
-        try:
+        with WITHOUT_ONEDNN.on():
             return func(*args, **(kwargs or {}))
-        finally:
-            _SWITCH.leave()
 
 
 class NativeKernels:
@@ -89,12 +55,12 @@ class NativeKernels:
     def _enter(self, *_: Any) -> None:
         if not self._is_inside:
             self._is_inside = True
-            _SWITCH.enter()
+            WITHOUT_ONEDNN.enter()
 
     def _leave(self, *_: Any) -> None:
         if self._is_inside:
             self._is_inside = False
-            _SWITCH.leave()
+            WITHOUT_ONEDNN.leave()
 
 
 def _has_few_channels(operation: Operation) -> bool:

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 from .errors import CompletenessError
@@ -21,6 +20,7 @@ from .outputs import (
 )
 from .recorder import BudgetExceeded
 from .running import RandomState, check_arguments, exact_arithmetic
+from .settings import WRITTEN_OUT_ATTENTION
 from .sweep import Sweep
 
 PLANS = {"secant": SECANT, "tangent": TANGENT}
@@ -77,6 +77,10 @@ def linearize(
     message names the operation and its module. `TypeError` if `model` is not a module or `x` is
     not a float tensor.
 
+    Threads may share a network, each with its own `Linearization`: they get the bits of one thread
+    alone. Where torch has two kernels and one switch for all threads (fused attention; convolutions
+    and LSTMs in float32), they agree to rounding.
+
     Examples
     --------
     >>> import torch
@@ -103,6 +107,8 @@ def linearize(
 
 class Linearization:
     """Exact linear maps of a network at N rows. Made by `linearize`; keep it short-lived.
+
+    One thread at a time may ask it.
 
     It holds the autograd graph of its rows, or, where they exceed the memory budget, runs the
     network again, chunk by chunk, for each call.
@@ -389,5 +395,5 @@ class Linearization:
             if "is not implemented" not in str(error):
                 raise
         # fused attention has no second derivative; written out, it has
-        with sdpa_kernel(SDPBackend.MATH):
+        with WRITTEN_OUT_ATTENTION.on():
             return self._record(rows).all_outputs()

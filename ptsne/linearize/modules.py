@@ -35,6 +35,40 @@ def detached_state(model: nn.Module) -> dict[str, Tensor]:
     return {name: copies[t] for name, t in {**parameters, **buffers}.items()}
 
 
+def private_twin(model: nn.Module) -> nn.Module:
+    """The same modules again, with dictionaries of their own around the same tensors.
+
+    Hooks on it, and tensors put in place of its parameters for a run, are seen by nobody else: not
+    by the caller, and not by another thread that runs the same network at the same time.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Left as it is.
+
+    Returns
+    -------
+    nn.Module
+        Shares parameters, buffers and all other attributes; a module that occurs twice is one.
+    """
+    twins: dict[nn.Module, nn.Module] = {}
+
+    def twin(module: nn.Module) -> nn.Module:
+        if isinstance(module, torch.jit.ScriptModule):  # keeps its parts elsewhere; is refused
+            return module
+        if module not in twins:
+            twins[module] = copied = object.__new__(type(module))
+            copied.__dict__ = {
+                name: value.copy() if isinstance(value, dict) else value
+                for name, value in vars(module).copy().items()
+            }
+            children = copied.__dict__["_modules"]
+            children.update({n: twin(m) for n, m in children.items() if m is not None})
+        return twins[module]
+
+    return twin(model)
+
+
 def storage_of(tensor: Tensor) -> int:
     """Identity of a tensor's memory, shared by its views; -1 for sparse ones, which have none."""
     return int(tensor.untyped_storage()._cdata) if tensor.layout is torch.strided else -1

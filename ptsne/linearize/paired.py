@@ -6,7 +6,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm.auto import tqdm
 
 from .differences import hold_difference, keep
@@ -22,6 +21,7 @@ from .outputs import (
     target_columns,
 )
 from .running import RandomState, check_arguments, exact_arithmetic
+from .settings import WRITTEN_OUT_ATTENTION
 
 _ADVICE = "or ask for outputs='predicted'"
 
@@ -215,7 +215,7 @@ class PairedLinearization:
 
     def _record(self, rows: slice) -> tuple[HeldGraph, Tensor]:
         context = exact_arithmetic(self._x.device), self._random
-        with context[0], sdpa_kernel(SDPBackend.MATH):  # fused attention has no difference rule
+        with context[0], WRITTEN_OUT_ATTENTION.on():  # fused attention has no difference rule
             with context[1].held():
                 plan = Plan(keep, _no_rule, keeps_calls=True)
                 reference = HeldGraph(self._model, self._reference[rows], plan=plan)

@@ -1,12 +1,16 @@
 """Running a caller's network without a trace: arithmetic, random state, checks of what comes in."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from .errors import UnsupportedOperation
+from .settings import WITHOUT_TF32
 
 
 @contextmanager
@@ -16,18 +20,12 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
         with torch.inference_mode(False):
             yield
         return
-    matmul = torch.backends.cuda.matmul
-    allowed = matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    try:
-        with torch.inference_mode(False):
-            yield
-    finally:
-        matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = allowed
+    with WITHOUT_TF32.on(), torch.inference_mode(False):
+        yield
 
 
 class RandomState:
-    """The random state of the caller: every run starts from it, and it is put back after.
+    """The caller's random state: every run draws as if it started there, and none moves it.
 
     Some pooling draws numbers even in evaluation mode; runs must agree on them.
 
@@ -39,28 +37,64 @@ class RandomState:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._states = self._get()
+        self._states = _random_states(device)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self) -> "PrivateDraws":
         """Run from the state at construction, and leave the caller's as it is."""
-        before = self._get()
-        self._set(self._states)
-        try:
-            yield
-        finally:
-            self._set(before)
+        return PrivateDraws(self._device, self._states)
 
-    def _get(self) -> list[Tensor]:
-        states = [torch.get_rng_state()]
-        if self._device.type == "cuda":
-            states.append(torch.cuda.get_rng_state(self._device))
-        return states
 
-    def _set(self, states: list[Tensor]) -> None:
-        torch.set_rng_state(states[0])
-        if self._device.type == "cuda":
-            torch.cuda.set_rng_state(states[1], self._device)
+class PrivateDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """What this thread draws inside comes from a random state of its own.
+
+    The caller's is replaced for the single operation that draws, so that other threads, which
+    draw from the same generator, neither lose numbers nor get some twice.
+
+    Parameters
+    ----------
+    device : torch.device
+        Whose generator is meant besides the CPU's.
+    states : list of Tensor
+        Where to start.
+    """
+
+    _lock = threading.RLock()
+
+    def __init__(self, device: torch.device, states: list[Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._device = device
+        self._states = states
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if torch.Tag.nondeterministic_seeded not in func.tags:
+            return func(*args, **(kwargs or {}))
+        with self._lock:
+            before = _random_states(self._device)
+            _set_random_states(self._device, self._states)
+            try:
+                return func(*args, **(kwargs or {}))
+            finally:
+                self._states = _random_states(self._device)
+                _set_random_states(self._device, before)
+
+
+def _random_states(device: torch.device) -> list[Tensor]:
+    states = [torch.get_rng_state()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device))
+    return states
+
+
+def _set_random_states(device: torch.device, states: list[Tensor]) -> None:
+    torch.set_rng_state(states[0])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states[1], device)
 
 
 def check_arguments(model: nn.Module, x: Tensor) -> None:

@@ -12,6 +12,7 @@ from torch.autograd.graph import GradientEdge
 from ptsne.linearize import Held, Operation
 from ptsne.linearize.calls import Keep, operation_name
 from ptsne.linearize.graph import HeldGraph, Plan
+from ptsne.linearize.modules import private_twin
 from ptsne.linearize.table import RULES, needs
 from ptsne.linearize.walk import upstream_first
 
@@ -121,7 +122,7 @@ class SwitchGraph:
     """
 
     def __init__(self, model: nn.Module, x: Tensor) -> None:
-        recorder = SwitchRecorder()
+        recorder, model = SwitchRecorder(), private_twin(model)
         with recorder.watch(model), recorder:
             self._held = HeldGraph(model, x, plan=_plan(recorder))
         self.x = self._held.x

@@ -1,6 +1,7 @@
 """Batches, steps and snapshots shared by the training phases."""
 
 import math
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -8,12 +9,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+_TRAINING = threading.RLock()
+
 
 @contextmanager
 def private_randomness(
     generator: torch.Generator, device: torch.device | str = "cpu"
 ) -> Iterator[None]:
     """Seed torch's global generators, for layers and dropout, and put them back afterwards.
+
+    Threads that train wait for each other here: with one generator for all of them, none would
+    give the same bits twice.
 
     Parameters
     ----------
@@ -29,7 +35,7 @@ def private_randomness(
     """
     is_cuda = torch.device(device).type == "cuda"
     seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
-    with torch.random.fork_rng(devices=[device] if is_cuda else []):
+    with _TRAINING, torch.random.fork_rng(devices=[device] if is_cuda else []):
         torch.default_generator.manual_seed(seed)
         if is_cuda:
             torch.cuda.manual_seed(seed)
