@@ -1,5 +1,6 @@
 """Which device computes, and what to do when its memory is not enough."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,7 +13,7 @@ def resolve_device(device: str) -> torch.device:
     Parameters
     ----------
     device : str
-        "auto" or a torch device.
+        "auto" or a torch device; with "auto" each process of torchrun gets a GPU of its own.
 
     Returns
     -------
@@ -25,7 +26,7 @@ def resolve_device(device: str) -> torch.device:
         If the device does not exist here.
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return _own_gpu() if torch.cuda.is_available() else torch.device("cpu")
     try:
         found = torch.zeros(1, device=device)
         found.cpu()  # the meta device has no numbers
@@ -35,6 +36,18 @@ def resolve_device(device: str) -> torch.device:
             f"device={device!r} is not available here ({str(error).splitlines()[0]}); "
             'use device="cpu" or device="auto"'
         ) from error
+
+
+def _own_gpu() -> torch.device:
+    """The GPU, or one for each process that torchrun started on this machine."""
+    if "LOCAL_RANK" not in os.environ:
+        return torch.device("cuda")
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+
+
+def is_gpu(device: torch.device) -> bool:
+    """Whether data should stay on the device from one step to the next."""
+    return device.type != "cpu"
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ptsne import affinities, export, persistence
-from ptsne.devices import advice_on_memory, resolve_device
+from ptsne.devices import advice_on_memory, is_gpu, resolve_device
 from ptsne.explanation import (
     Baseline,
     Calibration,
@@ -62,6 +62,8 @@ from ptsne.training import (
 )
 
 NEIGHBORS_PER_PERPLEXITY = 3
+NEAR = 30
+"""Neighbours of a row that the training looks at beside P."""
 FLOAT32_BYTES = 4
 SCORED_ROWS = 2000
 
@@ -635,8 +637,10 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         classes: NDArray[np.int64] | None,
         rng: np.random.RandomState,
         device: torch.device,
-    ) -> sparse.csr_array:
+    ) -> sparse.csr_array | affinities.TensorPairs:
         """Joint probabilities P (N, N), of neighbours alone or of classes too."""
+        if is_gpu(device) and classes is None and not self.distributed:
+            return affinities.tensor_pairs(graph, self.perplexity_, device=device)
         if classes is None:
             return affinities.joint_probabilities(graph, self.perplexity_)
         return affinities.supervised_probabilities(
@@ -654,7 +658,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self,
         rows: Rows,
         graph: affinities.Neighbors,
-        P: sparse.csr_array,
+        P: sparse.csr_array | affinities.TensorPairs,
         journal: Journal,
         generator: torch.Generator,
         *,
@@ -668,15 +672,18 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             bandwidths = affinities.conditional_probabilities(graph.distances, self.perplexity_)
             unit = float(np.median(bandwidths.sigma)) or 1.0
             sigma = torch.from_numpy(bandwidths.sigma / unit).to(device, torch.float32)
-        elif world.size > 1:
+        elif world.size > 1 and sparse.issparse(P):
             P = own_entries(P, own)
         standardize = fit_standardize(rows)
         if isinstance(self.encoder, nn.Module):
             x = float32_copy(part_of(rows, own))
         else:  # in float64, so that rows far from zero keep their digits
             x = standardized_float32(standardize, part_of(rows, own))
-        edges = Edges.from_sparse(P, dtype=torch.float32, device=device)
-        neighbors = torch.from_numpy(graph.indices[own]).to(device)
+        if isinstance(P, affinities.TensorPairs):
+            edges = Edges.from_pairs(*P)
+        else:
+            edges = Edges.from_sparse(P, dtype=torch.float32, device=device)
+        neighbors = torch.from_numpy(graph.indices[own, :NEAR]).to(device)
         X = torch.from_numpy(x).to(device)
         return Task(
             X,

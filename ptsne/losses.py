@@ -152,6 +152,50 @@ class Edges(NamedTuple):
             float((P.data * np.log(P.data)).sum()),
         )
 
+    @classmethod
+    def from_pairs(
+        cls,
+        row: Tensor,
+        column: Tensor,
+        probability: Tensor,
+        n_points: int,
+        *,
+        dtype: torch.dtype = torch.float32,
+    ) -> Edges:
+        """Take the pairs of a symmetric P as they are, on their device.
+
+        Parameters
+        ----------
+        row, column : Tensor, (E,), int64
+            ``row < column``, in order.
+        probability : Tensor, (E,), float64
+            ``p_ij``, positive.
+        n_points : int
+            N.
+        dtype : torch.dtype, default torch.float32
+            Of the weights. Mass and entropy are summed in float64.
+
+        Returns
+        -------
+        Edges
+        """
+        row_mass = probability.new_zeros(1, n_points)
+        add_in_order(row_mass, row, probability[None])
+        add_in_order(row_mass, column, probability[None])
+        starts = torch.searchsorted(row, row)  # first pair of each pair's row
+        rank = torch.arange(len(row), device=row.device) - starts
+        order = rank.argsort(stable=True)
+        weight = probability[order]
+        return cls(
+            row[order],
+            column[order],
+            (2 * weight).to(dtype),
+            weight.to(dtype),
+            row_mass[0].to(dtype),
+            float(2 * probability.sum()),
+            float(2 * torch.dot(probability, probability.log())),
+        )
+
 
 def _checked_joint(P: Any) -> sparse.csr_array:
     joint: sparse.csr_array = sparse.csr_array(P, dtype=np.float64, copy=True)

@@ -25,11 +25,13 @@ from ptsne.affinities.neighbors import nearest_neighbors, query_neighbors
 from ptsne.affinities.pairs import JointPairs, calibrate_by_blocks, joint_pairs
 from ptsne.affinities.scan import Neighbors
 from ptsne.affinities.supervision import class_numbers, supervised_probabilities
+from ptsne.affinities.tensors import TensorPairs, tensor_pairs
 
 __all__ = [
     "Conditional",
     "JointPairs",
     "Neighbors",
+    "TensorPairs",
     "calibrate_by_blocks",
     "class_numbers",
     "conditional_probabilities",
@@ -40,4 +42,5 @@ __all__ = [
     "query_neighbors",
     "search_cells",
     "supervised_probabilities",
+    "tensor_pairs",
 ]

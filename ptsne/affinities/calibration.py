@@ -61,10 +61,9 @@ def conditional_probabilities(
     Conditional
         ``probabilities`` (N, k), rows sum to 1; ``sigma`` (N,).
 
-    Raises
-    ------
-    ValueError
-        If a perplexity is below 1 or above k.
+    Notes
+    -----
+    ValueError if a perplexity is below 1 or above k.
 
     References
     ----------
@@ -78,14 +77,7 @@ def conditional_probabilities(
     >>> conditional_probabilities(np.array([[1.0, 1.0, 1.0, 9.0]]), 3).probabilities.round(3)
     array([[0.333, 0.333, 0.333, 0.   ]])
     """
-    perplexities = [float(value) for value in np.atleast_1d(np.asarray(perplexity))]
-    if not perplexities or not min(perplexities) >= 1:
-        raise ValueError(f"perplexity must be a number from 1 on, or a list of them: {perplexity}")
-    if max(perplexities) > distances.shape[1]:
-        raise ValueError(
-            f"perplexity ({max(perplexities)}) must not exceed the number of neighbours "
-            f"({distances.shape[1]}); lower perplexity or pass more neighbours"
-        )
+    perplexities = require_perplexities(perplexity, distances.shape[1])
     scale = distances.max(axis=1, keepdims=True)  # (N, 1); squares then neither over- nor underflow
     square = (distances / np.where(scale == 0, 1.0, scale)) ** 2
     excess = square - square.min(axis=1, keepdims=True)  # in [0, 1]; the factor cancels in p
@@ -95,6 +87,19 @@ def conditional_probabilities(
         mean += _gaussian(excess, log_beta) / len(perplexities)
     sigma = np.where(scale == 0, 1.0, scale)[:, 0] / np.sqrt(2 * np.exp(log_beta))
     return Conditional(mean, sigma)
+
+
+def require_perplexities(perplexity: float | Sequence[float], n_neighbors: int) -> list[float]:
+    """Perplexities as a list; ValueError for one below 1, or above the number of neighbours."""
+    perplexities = [float(value) for value in np.atleast_1d(np.asarray(perplexity))]
+    if not perplexities or not min(perplexities) >= 1:
+        raise ValueError(f"perplexity must be a number from 1 on, or a list of them: {perplexity}")
+    if max(perplexities) > n_neighbors:
+        raise ValueError(
+            f"perplexity ({max(perplexities)}) must not exceed the number of neighbours "
+            f"({n_neighbors}); lower perplexity or pass more neighbours"
+        )
+    return perplexities
 
 
 def _gaussian(excess: NDArray[np.float64], log_beta: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ from ptsne.affinities.scan import (
     candidate_distances,
     exact_score,
 )
+from ptsne.affinities.tensors import TensorScan
 
 if TYPE_CHECKING:
     from numpy.random import RandomState
@@ -184,14 +185,17 @@ def _search(
     order = 1 if metric == "manhattan" else 2
     scan = Scan(query, train, n_neighbors, order, exclude_self)
     everything = np.arange(query.shape[0])
-    if sparse.issparse(train) or order == 1 or _has_cuda(device):  # float32 there may be TF32
-        where = device if _has_cuda(device) else "cpu"
+    where = device if _has_cuda(device) else "cpu"
+    if sparse.issparse(train) or order == 1:
         return scan.run(exact_score(query, train, order, where), everything)[0]
-    plane = Plane.of(query, train, torch.float32, "cpu")
-    found, cutoff = scan.run(plane.score, everything)
+    run = TensorScan(scan, where).run if _has_cuda(device) else scan.run
+    if _has_cuda(device) and torch.backends.cuda.matmul.allow_tf32:  # ten bits certify nothing
+        return run(exact_score(query, train, order, where), everything)[0]
+    plane = Plane.of(query, train, torch.float32, where)
+    found, cutoff = run(plane.score, everything)
     doubtful = everything[~plane.is_certain(found.distances[:, -1], cutoff)]
     if doubtful.size:
-        again, _ = scan.run(exact_score(query, train, order, "cpu"), doubtful)
+        again, _ = run(exact_score(query, train, order, where), doubtful)
         found.indices[doubtful], found.distances[doubtful] = again
     return found
 

@@ -21,7 +21,7 @@ METRICS = ("euclidean", "cosine", "manhattan")
 
 _BLOCK_BYTES = 64 * 2**20  # one block of scores
 _GATHER_BYTES = 2 * 2**20  # rows fetched at once to measure distances: about one core's cache
-_SPARE = 8  # candidates beyond k: the certificate of the float32 ranking then nearly always holds
+SPARE = 8  # candidates beyond k: the certificate of the float32 ranking then nearly always holds
 
 
 class Neighbors(NamedTuple):
@@ -94,7 +94,7 @@ class Scan(NamedTuple):
         """Neighbours of some query rows, and the score of their last candidate, (len(rows),)."""
         # the score of the last candidate is infinite where every training row was a candidate
         n_available = self.train.shape[0] - self.exclude_self
-        n_candidates = min(self.n_neighbors + _SPARE, n_available)
+        n_candidates = min(self.n_neighbors + SPARE, n_available)
         found = Neighbors(
             np.empty((len(rows), self.n_neighbors), dtype=np.int64),
             np.empty((len(rows), self.n_neighbors)),

@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 MEMORY_BUDGET = 2**32
 """Bytes that the W of all rows may take (4 GiB)."""
-ROWS_PER_BLOCK = 1024
+ROWS_PER_BLOCK = {"cpu": 1024, "cuda": 16_384}
 
 
 class AffineMap(NamedTuple):
@@ -119,8 +119,9 @@ class Source:
         _require_memory(len(X), n_out * X.shape[1] * X.itemsize)
         weight = np.empty((len(X), n_out, X.shape[1]), X.dtype)
         intercept = np.empty((len(X), n_out), X.dtype)
-        for start in range(0, len(X), ROWS_PER_BLOCK):
-            block = slice(start, start + ROWS_PER_BLOCK)
+        size = ROWS_PER_BLOCK[as_tensor(X[:0], network).device.type]
+        for start in range(0, len(X), size):
+            block = slice(start, start + size)
             linear = linearize(network, as_tensor(X[block], network), activation=self.method)
             weight[block] = linear.weight().cpu().numpy()
             intercept[block] = linear.bias().cpu().numpy()

@@ -38,7 +38,8 @@ def private_randomness(
     with _TRAINING, torch.random.fork_rng(devices=[device] if is_cuda else []):
         torch.default_generator.manual_seed(seed)
         if is_cuda:
-            torch.cuda.manual_seed(seed)
+            with torch.cuda.device(device):  # else it seeds the current one
+                torch.cuda.manual_seed(seed)
         yield
 
 

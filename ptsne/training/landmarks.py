@@ -11,6 +11,8 @@ from ptsne.training.distributed import ALONE, World
 LLOYD_STEPS = 5
 HELD_OUT_SHARE = 0.1
 HELD_OUT_LIMIT = 2000
+LARGEST_SCORES = 2**30
+"""Scores in memory at once."""
 
 
 def choose_landmarks(
@@ -76,6 +78,7 @@ def _lloyd_step(z: Tensor, K: Tensor, world: World) -> Tensor:
 
 def nearest_rows(z: Tensor, K: Tensor, *, block: int = 4096) -> Tensor:
     """Index (B,) of the row of `K` (m, L) nearest to each row of `z` (B, L)."""
+    block = max(1, min(block, LARGEST_SCORES // len(K)))
     squares = K.square().sum(1)
     return torch.cat([
         torch.addmm(-squares, part, K.T, alpha=2).argmax(1) for part in torch.split(z, block)

@@ -16,6 +16,9 @@ from ptsne.training.distributed import ALONE, World
 from ptsne.training.objective import Task
 from ptsne.training.progress import Journal
 
+LARGEST_COVARIANCE = 8192
+"""Columns up to which a GPU takes all axes of the covariance rather than some of the rows."""
+
 
 def principal_axes(X: Tensor, n_components: int, *, seed: int, world: World = ALONE) -> Tensor:
     """Principal axes (n_components, D) of standardised rows, orthonormal, sign-fixed.
@@ -39,7 +42,7 @@ def principal_axes(X: Tensor, n_components: int, *, seed: int, world: World = AL
     rank = min(n_components, world.count(X), X.shape[1])
     if not bool(world.largest(X.abs().max())):
         return torch.eye(n_components, X.shape[1]).to(X)  # all rows are equal
-    if world.size == 1:
+    if world.size == 1 and (X.device.type == "cpu" or X.shape[1] > LARGEST_COVARIANCE):
         axes = PCA(rank, random_state=seed).fit(X.cpu().numpy()).components_
     else:
         axes = _axes_of_covariance(X, world)[:rank]

@@ -1,0 +1,27 @@
+"""Devices by name."""
+
+import pytest
+import torch
+
+from ptsne.devices import is_gpu, resolve_device
+
+
+@pytest.mark.parametrize(
+    ("local_rank", "name"), [(None, "cuda"), ("0", "cuda:0"), ("1", "cuda:1"), ("2", "cuda:0")]
+)
+def test_each_process_of_torchrun_gets_a_gpu(monkeypatch, local_rank, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    if local_rank is None:
+        monkeypatch.delenv("LOCAL_RANK", raising=False)
+    else:
+        monkeypatch.setenv("LOCAL_RANK", local_rank)
+    assert resolve_device("auto") == torch.device(name)
+    assert is_gpu(resolve_device("auto"))
+
+
+def test_without_a_gpu_it_is_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert resolve_device("auto") == torch.device("cpu")
+    assert not is_gpu(resolve_device("cpu"))
