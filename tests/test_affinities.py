@@ -211,6 +211,45 @@ def test_auto_is_exact_up_to_its_limit(rows, monkeypatch):
     np.testing.assert_array_equal(nearest_neighbors(rows, 9, method="exact").indices, exact.indices)
 
 
+def wide_rows(n_rows=800, n_columns=300):
+    """Rows with most of their variance in a few of many directions, as images have it."""
+    rng = np.random.default_rng(0)
+    shape = rng.normal(size=(n_columns, n_columns)) * np.arange(1, n_columns + 1.0)[:, None] ** -0.7
+    return rng.normal(size=(n_rows, n_columns)) @ shape
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_projected_search_finds_nearly_all_at_their_distances(metric):
+    X = wide_rows()
+    before = global_state()
+    found, again = (
+        nearest_neighbors(X, 20, metric=metric, method="projected", random_state=0)
+        for _ in range(2)
+    )
+    exact = nearest_neighbors(X, 20, metric=metric)
+    is_same = found.indices == exact.indices
+    assert is_same.mean() > 0.97
+    np.testing.assert_allclose(found.distances[is_same], exact.distances[is_same], rtol=1e-9)
+    assert (found.indices != np.arange(len(X))[:, None]).all()
+    np.testing.assert_array_equal(found.indices, again.indices)
+    np.testing.assert_array_equal(global_state(), before)
+
+
+def test_projected_search_is_for_many_dense_rows_of_many_columns(monkeypatch):
+    X = wide_rows(60)
+    monkeypatch.setattr("ptsne.affinities.neighbors.EXACT_LIMIT", 59)
+    monkeypatch.setattr("ptsne.affinities.neighbors.N_AXES", 3)  # ranks differently, so is seen
+    exact = nearest_neighbors(X, 9, method="exact")
+    automatic, projected = (
+        nearest_neighbors(X, 9, method=m, random_state=0) for m in ("auto", "projected")
+    )
+    np.testing.assert_array_equal(automatic.indices, projected.indices)
+    assert (projected.indices != exact.indices).any()
+    for rows, metric in ((sparse.csr_array(X), "euclidean"), (X, "manhattan")):
+        with pytest.raises(ValueError, match='use method="pynndescent"'):
+            nearest_neighbors(rows, 9, metric=metric, method="projected")
+
+
 @pytest.mark.slow  # pynndescent compiles for half a minute
 @pytest.mark.parametrize(
     ("metric", "kind"),
