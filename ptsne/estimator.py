@@ -49,9 +49,11 @@ from ptsne.training import (
     INTERRUPTED,
     QUALITIES,
     Callback,
+    Checkpoint,
     Journal,
     Objective,
     ProgressBar,
+    Randomness,
     Task,
     World,
     joined,
@@ -137,8 +139,15 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Called with every `ptsne.training.Record`; one that returns True ends the training.
     verbose : int, default=0
         Above 0 draws a progress bar for each phase.
+    checkpoint : path-like, default=None
+        A file that keeps the state of an unfinished fit, written about every 10 seconds of
+        training, whole or not at all. When the process dies, or Ctrl-C ends the training early,
+        `fit` with the same arguments goes on from there, to the same bits; a complete fit deletes
+        the file. A file of another fit is refused. Beside it, ``checkpoint + ".neighbors"`` keeps
+        the neighbours. Callbacks hear of the new iterations only; `history_` is whole.
     random_state : int, RandomState or None, default=None
-        Seed; the same seed gives the same bits on the same machine.
+        Seed; the same seed gives the same bits on the same machine. With None or a RandomState,
+        a fit that goes on from a checkpoint has the seed that was drawn first.
 
     Attributes
     ----------
@@ -212,6 +221,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         "distributed": ["boolean"],
         "callbacks": [callable, list, tuple, None],
         "verbose": ["verbose"],
+        "checkpoint": [str, os.PathLike, None],
         "random_state": ["random_state"],
     }
 
@@ -240,6 +250,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         distributed: bool = False,
         callbacks: Callback | Sequence[Callback] | None = None,
         verbose: int = 0,
+        checkpoint: str | os.PathLike[str] | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.n_components = n_components
@@ -264,6 +275,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.distributed = distributed
         self.callbacks = callbacks
         self.verbose = verbose
+        self.checkpoint = checkpoint
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None, *, neighbors: Any = None) -> "ParametricTSNE":
@@ -557,23 +569,37 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         wrong = [c for c in _as_sequence(self.callbacks) if not callable(c)]
         if wrong:
             raise ValueError(f"callbacks must be callables; got {wrong[0]!r}")
+        if self.checkpoint is not None and (self.distributed or self.memory_budget is not None):
+            raise ValueError(
+                "checkpoint is for one process that has all rows in memory; set distributed=False "
+                "and memory_budget=None, or checkpoint=None"
+            )
 
     def _train_rows(
         self, rows: Rows, y: Any, neighbors: Any, device: torch.device, world: World
     ) -> None:
         classes = affinities.class_numbers(y, len(rows)) if self.target_weight else None
         rng = check_random_state(self.random_state)
-        generator = torch.Generator().manual_seed(world.same(int(rng.randint(2**31 - 1))))
+        seed = world.same(int(rng.randint(2**31 - 1)))
         self._mean = rows.mean(0, dtype=np.float64)
         self.perplexity_ = _lower_perplexity(self.perplexity, len(rows))
         settings = map_settings(rows.shape, self.get_params(deep=False))
-        graph = world.once(lambda: self._neighbors(rows, neighbors, rng, device))
+        given = None if neighbors is None else affinities.neighbors_from_graph(neighbors, len(rows))
+        file = persistence.open_checkpoint(
+            self.get_params(deep=False), (as_matrix(rows), given, classes), device, (seed, rng)
+        )
+        generator = torch.Generator().manual_seed(file.seed)
+        search = partial(self._neighbors, rows, file.rng, device)
+        graph = given or world.once(lambda: file.neighbors(search))
         with ProgressBar(enabled=self.verbose > 0) as bar:
             journal = Journal([*_as_sequence(self.callbacks), bar], world=world)
-            P = world.once(lambda: self._probabilities(rows, graph, classes, rng, device))
+            journal.checkpoint = Checkpoint(file.store, journal, Randomness(generator, device))
+            P = world.once(lambda: self._probabilities(rows, graph, classes, file.rng, device))
             task = self._task(rows, graph, P, journal, generator, device=device)
             network, landmark_rows = train_map(task, settings)
         self._finish(rows, network.cpu(), landmark_rows, task)
+        if journal.stopped != INTERRUPTED:
+            file.remove()
 
     def _finish(
         self, rows: Rows, network: MapNetwork, landmark_rows: torch.Tensor, task: Task
@@ -619,11 +645,9 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             self._finish(prepared.rows, network, landmark_rows, prepared.task)
 
     def _neighbors(
-        self, rows: Rows, given: Any, rng: np.random.RandomState, device: torch.device
+        self, rows: Rows, rng: np.random.RandomState, device: torch.device
     ) -> affinities.Neighbors:
-        """Neighbours of the training rows: the user's graph, or our search."""
-        if given is not None:
-            return affinities.neighbors_from_graph(given, len(rows))
+        """Neighbours of the training rows."""
         largest = float(np.max(self.perplexity_))
         k = min(len(rows) - 1, int(NEIGHBORS_PER_PERPLEXITY * largest))
         return affinities.nearest_neighbors(

@@ -51,6 +51,8 @@ def check_header(header: Mapping[str, Any], known: set[str]) -> None:
     known : set of str
         Parameters that the estimator has.
     """
+    is_map = header.get("kind") is None
+    require(is_map, "it is the checkpoint of a fit that is not complete; call that fit again")
     for name in ("parameters", "fitted", "versions"):
         require(isinstance(header.get(name), dict), f"its {name} are no JSON object")
     strange = sorted(set(header["parameters"]) - known)
@@ -69,6 +71,8 @@ def _check_parameter(name: str, value: Any) -> None:
     if isinstance(value, dict):
         is_named = set(value) == {"not stored"} and isinstance(value["not stored"], str)
         require(name in NOT_STORED and is_named, f"parameter {name} is {str(value)[:80]}")
+    if name == "checkpoint":
+        require(value is None, "it names a file of another computer as checkpoint")
     if isinstance(value, list):
         require(all(map(is_number, value)), f"parameter {name} is a list of other than numbers")
     if name == "device":

@@ -21,6 +21,8 @@ FORMAT = 2
 TYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
 HEADER_BYTES = 100_000_000
 CHECKSUMS = ("checksum", "header_checksum")
+PART = ".ptsne-part"
+"""End of the name of a file that is not complete."""
 FOREIGN = {
     b"PK": "a zip archive, as torch.save writes; it may hold code and was not opened",
     b"\x80": "a pickle; it may hold code and was not opened",
@@ -39,6 +41,31 @@ ADVICE = {
     errno.EPERM: "write where you have the right to",
     errno.EROFS: "write where you have the right to",
 }
+
+
+class Kind(NamedTuple):
+    """What a file is called where it is refused.
+
+    Attributes
+    ----------
+    name : str
+        After "ptsne".
+    if_other : str
+        What to do where the file is something else.
+    if_damaged : str
+        What to do where its checksum is wrong.
+    """
+
+    name: str
+    if_other: str
+    if_damaged: str
+
+
+MODEL = Kind(
+    "model file",
+    "load takes the file that save wrote, copied whole",
+    "copy it again, or save the map again",
+)
 
 
 class ModelFile(NamedTuple):
@@ -62,7 +89,7 @@ def checksum(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         value = tensors[name].numpy()
         digest.update(f"{name} {value.shape} {value.dtype}".encode())
-        digest.update(np.ascontiguousarray(value).tobytes())
+        digest.update(np.ascontiguousarray(value).data)
     return digest.hexdigest()
 
 
@@ -75,7 +102,13 @@ def header_checksum(header: Mapping[str, Any]) -> str:
 # --- writing --------------------------------------------------------------------------------------
 
 
-def write(path: str | os.PathLike[str], contents: ModelFile) -> None:
+def write(
+    path: str | os.PathLike[str],
+    contents: ModelFile,
+    *,
+    what: str = "the model",
+    prefix: str = ".",
+) -> None:
     """Write a model file, which appears under its name only when it is complete.
 
     Parameters
@@ -84,6 +117,10 @@ def write(path: str | os.PathLike[str], contents: ModelFile) -> None:
         File to write; a link is followed.
     contents : ModelFile
         Tensors on the CPU, and a header without format and checksums, which are added.
+    what : str
+        What is written, for the error.
+    prefix : str
+        Beginning of the name under which the file stands until it is complete.
 
     Raises
     ------
@@ -94,24 +131,24 @@ def write(path: str | os.PathLike[str], contents: ModelFile) -> None:
     header["header_checksum"] = header_checksum(header)
     data = safetensors.save(contents.tensors, {"ptsne": json.dumps(header)})
     try:
-        _replace(Path(os.path.realpath(path)), data)
+        _replace(Path(os.path.realpath(path)), data, prefix)
     except OSError as error:
         number = error.errno or errno.EIO
         message = (
-            f"the model was not written ({error.strerror or error}), and a file that was there is "
+            f"{what} was not written ({error.strerror or error}), and a file that was there is "
             f"unchanged; {ADVICE.get(number, 'write elsewhere')}"
         )
         raise OSError(number, message, os.fspath(path)) from error
 
 
-def _replace(path: Path, data: bytes) -> None:
+def _replace(path: Path, data: bytes, prefix: str) -> None:
     """Write beside the target, then rename: a reader sees the old file or the new one."""
     is_there = path.exists()
     if is_there and not path.is_file():
         raise OSError(errno.EISDIR, "this is a folder or a device")
     if is_there and not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, "the file is read-only")
-    temporary = path.with_name(f".{secrets.token_hex(8)}.ptsne-part")  # ours alone
+    temporary = path.with_name(f"{prefix}{secrets.token_hex(8)}{PART}")  # ours alone
     try:
         with temporary.open("xb") as file:
             file.write(data)
@@ -128,13 +165,15 @@ def _replace(path: Path, data: bytes) -> None:
 # --- reading --------------------------------------------------------------------------------------
 
 
-def read(path: str | os.PathLike[str]) -> ModelFile:
+def read(path: str | os.PathLike[str], kind: Kind = MODEL) -> ModelFile:
     """Read and check a model file; nothing in it is executed.
 
     Parameters
     ----------
     path : path-like
-        A file written by `save`.
+        A file written by `write`.
+    kind : Kind
+        What it should be, for the errors.
 
     Returns
     -------
@@ -152,31 +191,33 @@ def read(path: str | os.PathLike[str]) -> ModelFile:
 
     Notes
     -----
-    ValueError if the file is not a map, is damaged, or was written by a newer format.
+    ValueError if the file is of another kind, is damaged, or was written by a newer format.
     """
     path = Path(path)
     if not path.exists():
-        raise FileNotFoundError(f"there is no model file {path}")
+        raise FileNotFoundError(f"there is no {kind.name} {path}")
     if not path.is_file():
         raise IsADirectoryError(f"{path} is a folder or a device; pass the file that save wrote")
     try:
         with path.open("rb") as file:
-            contents = _parse(file, path)
+            contents = _parse(file, path, kind)
     except PermissionError as error:
         raise PermissionError(f"{path} may not be read; ask its owner for the right to") from error
     _check_format(contents.header, path)
-    _check_sums(contents, path)
+    _check_sums(contents, path, kind)
     return contents
 
 
-def _parse(file: BinaryIO, path: Path) -> ModelFile:
+def _parse(file: BinaryIO, path: Path, kind: Kind) -> ModelFile:
     head = file.read(8)
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(head, "little")
     if length > min(HEADER_BYTES, size - 8):  # nothing is read that is not there
         known = [what for magic, what in FOREIGN.items() if head.startswith(magic)]
         what = known[0] if known else "cut off, or another kind of file" if size else "empty"
-        raise ValueError(f"{path} is not a ptsne model file, or is damaged: it is {what}")
+        raise ValueError(
+            f"{path} is not a ptsne {kind.name}, or is damaged: it is {what}; {kind.if_other}"
+        )
     text = file.read(length)
     try:
         header = _header(text)
@@ -184,8 +225,7 @@ def _parse(file: BinaryIO, path: Path) -> ModelFile:
     except (SafetensorError, LookupError, ValueError, TypeError, RuntimeError) as error:
         reason = "" if isinstance(error, KeyError) else f" ({str(error)[:200]})"
         raise ValueError(
-            f"{path} is not a ptsne model file, or is damaged{reason}; load takes the file that "
-            "save wrote, copied whole"
+            f"{path} is not a ptsne {kind.name}, or is damaged{reason}; {kind.if_other}"
         ) from error
     # tensors of one alignment: matrix products round the same way in every process
     return ModelFile({name: value.clone() for name, value in tensors.items()}, header)
@@ -217,12 +257,11 @@ def _check_format(header: Mapping[str, Any], path: Path) -> None:
         )
 
 
-def _check_sums(contents: ModelFile, path: Path) -> None:
+def _check_sums(contents: ModelFile, path: Path, kind: Kind) -> None:
     tensors, header = contents
     is_required = header["format"] > 1 or "header_checksum" in header
     expected = [checksum(tensors), *([header_checksum(header)] if is_required else [])]
     if expected != [header.get(name) for name in CHECKSUMS[: len(expected)]]:
         raise ValueError(
-            f"{path} is damaged: its checksum does not agree with its contents; copy it again, or "
-            "save the map again"
+            f"{path} is damaged: its checksum does not agree with its contents; {kind.if_damaged}"
         )

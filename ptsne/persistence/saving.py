@@ -95,11 +95,17 @@ def save(
 def _header(model: Model) -> dict[str, Any]:
     names = getattr(model, "feature_names_in_", None)
     return {
-        "versions": {library: _version(library) for library in LIBRARIES},
-        "parameters": {name: _to_json(v) for name, v in model.get_params(deep=False).items()},
-        "fitted": {name: _to_json(getattr(model, name)) for name in NUMBERS},
+        "versions": {library: version_of(library) for library in LIBRARIES},
+        "parameters": {name: to_json(v) for name, v in _parameters(model).items()},
+        "fitted": {name: to_json(getattr(model, name)) for name in NUMBERS},
         "feature_names": None if names is None else [str(name) for name in names],
     }
+
+
+def _parameters(model: Model) -> dict[str, Any]:
+    """Parameters; a checkpoint is a file of this computer and no part of the map."""
+    parameters = model.get_params(deep=False)
+    return parameters | {"checkpoint": None} if "checkpoint" in parameters else parameters
 
 
 def _state(network: nn.Module) -> dict[str, Tensor]:
@@ -127,14 +133,15 @@ def _is_missing(rows: Any) -> bool:
     return rows.dtype.kind == "f" and rows.ndim == 2 and bool(rows.size and np.isnan(rows).all())
 
 
-def _version(library: str) -> str:
+def version_of(library: str) -> str:
+    """Version of an installed library."""
     try:
         return version(library)
     except PackageNotFoundError:  # run from its source
         return "unknown"
 
 
-def _to_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:
     """A parameter as JSON; networks, callbacks and generators are named, not stored."""
     if isinstance(value, (nn.Module, np.random.RandomState)) or callable(value):
         return {"not stored": type(value).__name__}
@@ -142,7 +149,7 @@ def _to_json(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, (list, tuple)):
         is_callbacks = any(callable(item) for item in value)
-        return {"not stored": "callbacks"} if is_callbacks else [_to_json(item) for item in value]
+        return {"not stored": "callbacks"} if is_callbacks else [to_json(item) for item in value]
     if isinstance(value, dict):
-        return {str(name): _to_json(item) for name, item in value.items()}
+        return {str(name): to_json(item) for name, item in value.items()}
     return value

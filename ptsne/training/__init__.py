@@ -1,5 +1,6 @@
 """Training: autoencoder, places, fine-tuning, distillation, progress; one process or many."""
 
+from ptsne.training.checkpoint import Checkpoint, Randomness
 from ptsne.training.defaults import QUALITIES, map_settings
 from ptsne.training.distributed import World, joined, own_entries
 from ptsne.training.inversion import train_inverse
@@ -11,10 +12,12 @@ __all__ = [
     "INTERRUPTED",
     "QUALITIES",
     "Callback",
+    "Checkpoint",
     "Journal",
     "MapSettings",
     "Objective",
     "ProgressBar",
+    "Randomness",
     "Record",
     "Task",
     "World",

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ptsne.training.checkpoint import State
+
 _TRAINING = threading.RLock()
 
 
@@ -43,7 +45,7 @@ def private_randomness(
         yield
 
 
-def index_stream(n_rows: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+class IndexStream:
     """Random batches of row numbers without end: each row at most once an epoch.
 
     Parameters
@@ -52,15 +54,28 @@ def index_stream(n_rows: int, batch_size: int, generator: torch.Generator) -> It
         Rows to draw from, and rows of a batch; a last short batch is left out.
     generator : torch.Generator
         Draws the order.
-
-    Yields
-    ------
-    int Tensor of shape (batch_size,)
-        Row numbers.
     """
-    while True:
-        order = torch.randperm(n_rows, generator=generator)
-        yield from torch.split(order, batch_size)[: max(1, n_rows // batch_size)]
+
+    def __init__(self, n_rows: int, batch_size: int, generator: torch.Generator) -> None:
+        self._n_rows, self._batch_size, self._generator = n_rows, batch_size, generator
+        self._order = torch.empty(0, dtype=torch.long)
+        self._start = 0
+
+    def __next__(self) -> Tensor:
+        if len(self._order) - self._start < min(self._batch_size, self._n_rows):
+            self._order = torch.randperm(self._n_rows, generator=self._generator)
+            self._start = 0
+        batch = self._order[self._start : self._start + self._batch_size]
+        self._start += self._batch_size
+        return batch
+
+    def state_dict(self) -> State:
+        """Order of the rows in this epoch, and how far it has come."""
+        return {"order": self._order, "start": self._start}
+
+    def load_state_dict(self, state: State, /) -> None:
+        """Go on from there."""
+        self._order, self._start = state["order"], state["start"]
 
 
 class Adam:
@@ -102,6 +117,17 @@ class Adam:
             for group in self._groups:
                 for parameter in group.parameters:
                     self._update(parameter, group, factor)
+
+    def state_dict(self) -> State:
+        """Number of steps, and the two moments of each parameter."""
+        return {"steps": self._steps, "moments": [*self._moments.values()]}
+
+    def load_state_dict(self, state: State, /) -> None:
+        """Go on from there."""
+        self._steps = state["steps"]
+        for moments, stored in zip(self._moments.values(), state["moments"], strict=True):
+            for moment, value in zip(moments, stored, strict=True):
+                moment.copy_(value)
 
     def _update(self, parameter: nn.Parameter, group: "Group", factor: float) -> None:
         gradient, parameter.grad = parameter.grad, None
@@ -173,3 +199,12 @@ class Best:
     def restore(self) -> None:
         """Put the best state back."""
         self._network.load_state_dict(self._state)
+
+    def state_dict(self) -> State:
+        """The snapshot, its KL, and the steps since."""
+        return {"values": self._values, "lowest": self._lowest, "state": self._state}
+
+    def load_state_dict(self, state: State, /) -> None:
+        """Go on from there."""
+        self._values, self._lowest = state["values"], state["lowest"]
+        self._state = state["state"]

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from ptsne.networks import MapNetwork
-from ptsne.training.descent import Adam, Best, Group, cosine, index_stream, learning
+from ptsne.training.checkpoint import Tensors
+from ptsne.training.descent import Adam, Best, Group, IndexStream, cosine, learning
 from ptsne.training.objective import Task
 
 RECORD_EVERY = 10
@@ -181,9 +182,10 @@ def _regress(
     """Steps of the heavy-tailed loss on 64 real and 192 synthetic rows each."""
     X, unit, n_steps = task.X, map_unit(Y), settings.n_iterations
     adam = Adam([Group(learning(network), settings.learning_rate)])
-    real = index_stream(len(X), min(64, len(X)), task.generator)
-    synthetic = index_stream(len(pool.y), 192, task.generator)
-    for step in range(n_steps):
+    real = IndexStream(len(X), min(64, len(X)), task.generator)
+    synthetic = IndexStream(len(pool.y), 192, task.generator)
+    parts = network, adam, real, synthetic
+    for step in task.journal.steps("distillation", n_steps, *parts):
         r, s = next(real), next(synthetic)
         x = torch.cat([X[r], pool.materialise(X, s)])
         y = torch.cat([Y[r], pool.y[s]])
@@ -198,13 +200,14 @@ def _minimise_kl(network: MapNetwork, task: Task, settings: Distillation) -> Non
     """Exact gradient rows of a batch against the table of all positions."""
     X, n_steps = task.X, settings.n_kl_iterations
     adam = Adam([Group(learning(network), settings.learning_rate / 8)])
-    batches = index_stream(len(X), min(512, len(X)), task.generator)
+    batches = IndexStream(len(X), min(512, len(X)), task.generator)
     best = Best(network)
     with torch.no_grad():
         table = torch.cat([network(x) for x in torch.split(X, 4096)])
     now = partial(torch.mul, table, task.objective.unit)
+    parts = network, adam, best, batches, Tensors(table=table)
     with task.journal.interruptible():
-        for step in range(n_steps):
+        for step in task.journal.steps("fine-tuning", n_steps, *parts):
             rows = next(batches)
             y = network(X[rows])
             table[rows] = y.detach()

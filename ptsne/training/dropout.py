@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ptsne.training.checkpoint import State
 from ptsne.training.objective import Task
 
 PARTS = 10
@@ -70,7 +71,14 @@ class Window:
 
     def __call__(self, shape: torch.Size) -> Tensor:
         """As many numbers as a tensor of this shape has entries."""
-        start = int(torch.randint(self._slack, (1,), generator=self._generator))
+        return self.at(self.offset(), shape)
+
+    def offset(self) -> int:
+        """Draw where to read."""
+        return int(torch.randint(self._slack, (1,), generator=self._generator))
+
+    def at(self, start: int, shape: torch.Size) -> Tensor:
+        """As many numbers as a tensor of this shape has entries, from an offset on."""
         return self._drawn[start : start + shape.numel()].view(shape)
 
 
@@ -103,6 +111,13 @@ class DroppedRows:
         """Rows of the batch, (B, D)."""
         x = self._X[index]
         return x * self._mask(x.shape) if self._rate else x
+
+    def state_dict(self) -> State:
+        """Nothing: each batch is drawn anew."""
+        return {}
+
+    def load_state_dict(self, state: State, /) -> None:
+        """Nothing to do."""
 
 
 class ReducedRows:
@@ -137,6 +152,7 @@ class ReducedRows:
         self._all_columns, self._axes, self._rate = X, axes, rate
         self._part = -(-min(len(X), batch_size) // PARTS)
         self._next = 0
+        self._offsets: dict[int, int] = {}  # where each part was last read: its dropout in a number
         self.X = torch.cat([x @ axes.T for x in torch.split(X, self._part)])
         self._dropped = self.X.clone()
         if not rate:
@@ -153,7 +169,24 @@ class ReducedRows:
     def _draw(self) -> None:
         if not self._rate:
             return
-        rows = slice(self._next, self._next + self._part)
+        stop = self._next + self._part
+        self._offsets[self._next] = self._mask.offset()
+        self._drop(self._next)
+        self._next = stop if stop < len(self._all_columns) else 0
+
+    def _drop(self, first: int) -> None:
+        """Drop entries of the part that begins at row `first`."""
+        rows = slice(first, first + self._part)
         x = self._all_columns[rows]
-        self._dropped[rows] = (x * self._mask(x.shape)) @ self._axes.T
-        self._next = rows.stop if rows.stop < len(self._all_columns) else 0
+        mask = self._mask.at(self._offsets[first], x.shape)
+        self._dropped[rows] = (x * mask) @ self._axes.T
+
+    def state_dict(self) -> State:
+        """What each part's dropout is, and which part is next."""
+        return {"offsets": [*self._offsets.items()], "next": self._next}
+
+    def load_state_dict(self, state: State, /) -> None:
+        """Drop the same entries again."""
+        self._offsets, self._next = dict(state["offsets"]), state["next"]
+        for first in self._offsets:
+            self._drop(first)

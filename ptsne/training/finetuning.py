@@ -1,7 +1,8 @@
 """Fine-tuning of charts, landmarks, places and encoder on the full-data KL."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple, cast
 
 import torch
@@ -16,7 +17,8 @@ from ptsne.networks import (
     candidates_within,
     sparsemax_threshold,
 )
-from ptsne.training.descent import Adam, Best, Group, index_stream, learning, linear
+from ptsne.training.checkpoint import State
+from ptsne.training.descent import Adam, Best, Group, IndexStream, learning, linear
 from ptsne.training.dropout import DroppedRows, ReducedRows, Window, dropout_rate
 from ptsne.training.objective import Task
 from ptsne.training.pretraining import principal_axes
@@ -118,7 +120,8 @@ def finetune_atlas(network: MapNetwork, task: Task, settings: FineTuning) -> Non
         return
     encoder = cast(SkipNetwork, network.encoder)
     seed = int(torch.randint(2**31 - 1, (1,), generator=task.generator))
-    axes = principal_axes(task.X, _rank(encoder), seed=seed, world=world)
+    find = partial(principal_axes, task.X, _rank(encoder), seed=seed, world=world)
+    axes = task.journal.checkpoint.once("fine-tuning axes", find).to(task.X)
     rows = ReducedRows(task.X, axes, *how)
     small = _seen_through(encoder, axes)
     reduced = MapNetwork(small, network.projection, network.decoder)
@@ -167,7 +170,8 @@ def _descend(
         return y * task.objective.unit
 
     with task.journal.interruptible():
-        for iteration in range(n_steps):
+        parts = network, adam, best, step
+        for iteration in task.journal.steps("fine-tuning", n_steps, *parts, stride=REFRESH):
             recorded = (iteration + 1) % RECORD_EVERY == 0 or iteration + 1 == n_steps
             loss, kl = loss_of(iteration, recorded)
             adam.descend(loss, linear(iteration, n_steps))
@@ -203,7 +207,7 @@ class _Step:
 
     def __call__(self, iteration: int, with_kl: bool) -> tuple[Tensor, Tensor]:
         """Loss and, if asked for, KL at the next batch."""
-        rows = next(self.batches)
+        rows = None if self.batches is None else next(self.batches)
         index = slice(None) if rows is None else rows
         code = self.network.encoder(self.inputs(index))
         self.z[index] = code.detach()
@@ -221,6 +225,21 @@ class _Step:
         if self.settings.reconstruction_weight:
             loss = loss + self.settings.reconstruction_weight * self._misfit(index, code)
         return loss, kl
+
+    def state_dict(self) -> State:
+        """What the next step needs if it scores all landmarks; a full batch forgets its codes."""
+        state: State = {"inputs": self.inputs.state_dict()}
+        if self.batches is not None:
+            state |= {"batches": self.batches.state_dict(), "z": self.z, "y": self.y}
+        return state
+
+    def load_state_dict(self, state: State, /) -> None:
+        """Go on from there."""
+        self.inputs.load_state_dict(state["inputs"])
+        if self.batches is not None:
+            self.batches.load_state_dict(state["batches"])
+            self.z.copy_(state["z"])
+            self.y.copy_(state["y"])
 
     def _noise(self, z: Tensor) -> Tensor:
         scale = (self.atlas.temperature / z.shape[1]).sqrt()
@@ -376,12 +395,9 @@ def _candidate_scores(atlas: AtlasProjection, z: Tensor, index: Tensor, valid: T
     return scores
 
 
-def _batches(n_rows: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor | None]:
-    """Random batches of rows without end; None means all rows."""
-    if n_rows > batch_size:
-        yield from index_stream(n_rows, batch_size, generator)
-    while True:
-        yield None
+def _batches(n_rows: int, batch_size: int, generator: torch.Generator) -> IndexStream | None:
+    """Random batches of rows; None where all rows are one."""
+    return IndexStream(n_rows, batch_size, generator) if n_rows > batch_size else None
 
 
 def _reconstructing(network: MapNetwork, settings: FineTuning) -> list[nn.Module]:

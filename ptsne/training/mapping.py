@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import cast
 
 import torch
@@ -135,10 +136,13 @@ def _autoencoder(task: Task, settings: MapSettings) -> tuple[nn.Module, Decoder,
     standardize = identity_standardize(X) if is_own else copy.deepcopy(task.standardize).to(X.dtype)
     seed = int(torch.randint(2**31 - 1, (1,), generator=task.generator))
     n_axes = min(settings.latent_dim, X.shape[1])
-    axes = principal_axes(_blocks(standardize, X), n_axes, seed=seed, world=task.world)
+    rows = _blocks(standardize, X)
+    find = partial(principal_axes, rows, n_axes, seed=seed, world=task.world)
+    axes = task.journal.checkpoint.once("axes", find).to(X)
     network: nn.Module
     if isinstance(encoder, nn.Module):
         network = copy.deepcopy(encoder).to(X.device, X.dtype)
+        task.journal.checkpoint.start("encoder", network)
         linear = _first_decoder(network, X, standardize, task.world)
     elif encoder is None:
         network, linear = nn.Identity(), torch.eye(X.shape[1]).to(X)
@@ -223,6 +227,7 @@ def _train_other(
     z, pca, X, neighbors = (task.world.gather(t) for t in (z, pca, task.X, task.neighbors))
     task = replace(task, X=X, neighbors=neighbors)
     projection = _projection(settings, z)
+    task.journal.checkpoint.start("projection", projection)
     _require_places(projection, z, settings.n_components)
     Y = pca_start(z, settings.n_components)
     if not task.journal.stopped:

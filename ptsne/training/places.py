@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from ptsne.training.checkpoint import State
 from ptsne.training.objective import Task
 
 RECORD_EVERY = 10
@@ -113,6 +114,44 @@ class Schedule:
         return self.early_exaggeration if iteration < self.early else self.exaggeration
 
 
+class _Walk:
+    """Places on their way: momentum, gains, and the best so far."""
+
+    def __init__(self, places: Tensor) -> None:
+        self.V = places
+        self._velocity, self._gains = torch.zeros_like(places), torch.ones_like(places)
+        self._best, self._best_kl = places.clone(), float("inf")
+
+    def note(self, kl: float) -> None:
+        """Keep these places if none had a lower KL."""
+        if kl < self._best_kl:
+            self._best, self._best_kl = self.V.clone(), kl
+
+    def move(self, step: Tensor, rate: float) -> None:
+        """One step against `step` (m, K)."""
+        gains = torch.where(step * self._velocity > 0, self._gains * 0.8, self._gains + 0.2)
+        self._gains = gains.clamp_(min=0.01)
+        velocity = 0.8 * self._velocity - rate * self._gains * step
+        self._velocity = velocity.clamp_(-STEP_LIMIT, STEP_LIMIT)
+        self.V = self.V + self._velocity
+        self.V -= self.V.mean(0)
+
+    @property
+    def result(self) -> Tensor:
+        """The best places, or the last where none were noted."""
+        return self._best if self._best_kl < float("inf") else self.V
+
+    def state_dict(self) -> State:
+        """Everything that the next step depends on."""
+        return vars(self)
+
+    def load_state_dict(self, state: State, /) -> None:
+        """Go on from there."""
+        device = self.V.device
+        for name, value in state.items():
+            setattr(self, name, value.to(device) if isinstance(value, Tensor) else value)
+
+
 def optimise_places(
     places: Tensor, attention: Attention | None, schedule: Schedule, task: Task
 ) -> Tensor:
@@ -142,32 +181,25 @@ def optimise_places(
     ----------
     van der Maaten and Hinton 2008, section 3.4; Jacobs 1988 (gains).
     """
-    V, n_iterations = places, len(schedule)
+    walk, n_iterations = _Walk(places), len(schedule)
     objective = task.objective
     if attention is not None:
         objective = objective.grouped(attention.group, attention.n_places)
-    velocity, gains = torch.zeros_like(V), torch.ones_like(V)
-    best, best_kl = V.clone(), float("inf")
     with task.journal.interruptible():
-        for iteration in range(n_iterations):
+        for iteration in task.journal.steps("places", n_iterations, walk):
             exaggeration = schedule.factor(iteration)
-            Y = V if attention is None else attention.spread(V)
+            Y = walk.V if attention is None else attention.spread(walk.V)
             recorded = (iteration + 1) % RECORD_EVERY == 0 or iteration + 1 == n_iterations
             gradient, kl = objective.gradient(Y, exaggeration=exaggeration, with_kl=recorded)
             step = gradient if attention is None else attention.gather(gradient)
-            gains = torch.where(step * velocity > 0, gains * 0.8, gains + 0.2).clamp_(min=0.01)
-            rate = schedule.learning_rate / exaggeration
-            velocity = 0.8 * velocity - rate * gains * step
-            velocity = velocity.clamp_(-STEP_LIMIT, STEP_LIMIT)
             if recorded:
                 value = float(kl)
-                if iteration >= schedule.early and value < best_kl:
-                    best, best_kl = V.clone(), value
+                if iteration >= schedule.early:
+                    walk.note(value)
                 rows = Y if attention is None else Y.index_select(0, attention.group)
                 now = partial(torch.mul, rows, objective.unit)
                 task.journal.record(
                     "places", iteration + 1, n_iterations, loss=value, kl=value, places=now
                 )
-            V = V + velocity
-            V -= V.mean(0)
-    return best if best_kl < float("inf") else V
+            walk.move(step, schedule.learning_rate / exaggeration)
+    return walk.result

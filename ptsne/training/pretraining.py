@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ptsne.losses import reconstruction_loss
 from ptsne.networks import LATENT_RADIUS, Decoder
-from ptsne.training.descent import Adam, Group, cosine, index_stream, learning
+from ptsne.training.descent import Adam, Group, IndexStream, cosine, learning
 from ptsne.training.distributed import ALONE, World
 from ptsne.training.objective import Task
 from ptsne.training.progress import Journal
@@ -184,12 +184,13 @@ class _Regression:
         batch = min(settings.batch_size, n_rows)
         seen = min(settings.rows, settings.largest_epochs * n_rows)
         n_steps = max(1, seen // batch)
-        adam = Adam([Group(learning(*parts), settings.learning_rate)])
+        learned = nn.ModuleList(parts)
+        adam = Adam([Group(learning(learned), settings.learning_rate)])
         loss_of = world.parallel(loss_of, parts)
-        stream = index_stream(self.n_rows, world.share(batch), self.generator)
+        stream = IndexStream(self.n_rows, world.share(batch), self.generator)
         every = max(1, n_steps // 100)
         with self.journal.interruptible():
-            for step in range(n_steps):
+            for step in self.journal.steps(self.phase, n_steps, learned, adam, stream):
                 loss = loss_of(next(stream))
                 adam.descend(loss, cosine(step, n_steps))
                 if (step + 1) % every == 0 or step + 1 == n_steps:

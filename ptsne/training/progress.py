@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ptsne.training.checkpoint import Checkpoint, Part, State
 from ptsne.training.distributed import ALONE, World
 
 INTERRUPTED = "interrupted"
@@ -81,6 +82,8 @@ class Journal:
         Each is called with every `Record`; one that returns True stops training cleanly.
     world : World
         Of several processes, the first calls and decides.
+    checkpoint : Checkpoint
+        Keeps the state of the training between its steps.
     """
 
     callbacks: Sequence[Callback] = ()
@@ -88,6 +91,22 @@ class Journal:
     stopped: str | None = None
     start: float = field(default_factory=perf_counter)
     world: World = ALONE
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+
+    def steps(
+        self, phase: str, n_steps: int, learned: Part, *working: Part, stride: int = 1
+    ) -> Iterator[int]:
+        """Steps of a phase that are left to do; see `Checkpoint.steps`."""
+        return self.checkpoint.steps(phase, n_steps, learned, *working, stride=stride)
+
+    def state_dict(self) -> State:
+        """Records so far, and how long they took."""
+        return {"records": self.history(), "seconds": perf_counter() - self.start}
+
+    def load_state_dict(self, state: State, /) -> None:
+        """Go on after these records, of which the callbacks have heard."""
+        self.records = [Record(**record) for record in state["records"]]
+        self.start = perf_counter() - state["seconds"]
 
     def record(
         self,
