@@ -17,6 +17,7 @@ from ptsne import plots
 from ptsne.cli import demo, export, report
 from ptsne.cli.tables import Table, TableError, read_table, write_csv
 from ptsne.estimator import ParametricTSNE
+from ptsne.training import QUALITIES
 
 TABLE_HELP = "table of numbers: .csv or .tsv with a line of names, .npy, or .parquet"
 ROWS_PER_BLOCK = 500
@@ -107,6 +108,7 @@ def _new_map(options: argparse.Namespace) -> ParametricTSNE:
     return ParametricTSNE(
         options.components,
         perplexity=perplexity[0] if len(perplexity) == 1 else perplexity,
+        quality=options.quality,
         device=options.device,
         random_state=options.seed,
         verbose=1,
@@ -202,6 +204,12 @@ def _add_fit(commands: Any) -> None:
         default=[30.0],
         metavar="P",
         help="about how many neighbours each row has (default: 30); several: all scales at once",
+    )
+    option(
+        "--quality",
+        choices=QUALITIES,
+        default="default",
+        help='"fast" trains half as long with half of the landmarks, "high" twice as long',
     )
     option("--components", type=int, default=2, metavar="K", help="dimensions of the map: 1 to 3")
     option("--seed", type=int, default=0, help="the same seed gives the same map (default: 0)")
