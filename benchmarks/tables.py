@@ -291,7 +291,7 @@ def growth(all_records):
     lines = [["", *(f"{n_rows:,}" for n_rows in sizes), "exponent"]]
     lines += [["---", *("---:" for _ in sizes), "---:"]]
     for method, by_rows in seconds.items():
-        cells = [number(by_rows[n], 1) if n in by_rows else ABSENT for n in sizes]
+        cells = [number(by_rows[n], 2) if n in by_rows else ABSENT for n in sizes]
         slope = exponent(by_rows)
         name = f"{title(method)} {BUSY}" if method in busy else title(method)
         lines.append([name, *cells, ABSENT if slope is None else number(slope, 2)])

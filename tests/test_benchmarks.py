@@ -530,7 +530,7 @@ def grown(**seconds_by_method):
 def test_growth_is_the_exponent_of_the_rows():
     tables = script("tables")
     text = tables.growth(grown(pca=(1.0,), ptsne=(2.0, 20.0)))
-    assert "| ptsne | 2.0 | 20.0 | 1.00 |\n| pca | 1.0 | – | – |" in text
+    assert "| ptsne | 2.00 | 20.00 | 1.00 |\n| pca | 1.00 | – | – |" in text
     assert tables.growth(grown(ptsne=(2.0,))) is None
     # seconds ~ rows^(1, 2) in the two steps: the line through all three rises by 1.5
     assert tables.exponent({1000: 1.0, 10_000: 10.0, 100_000: 1000.0}) == pytest.approx(1.5)

@@ -49,6 +49,8 @@ OURS = ("torch", "scipy", "scikit-learn", "pynndescent")
 GLASS_BOX = ("glass-box-umap", "torch", "pytorch-lightning", "umap-learn", "pynndescent")
 METHODS = {
     "ptsne": Entry("ours", {}, OURS),
+    "ptsne-fast": Entry("ours", {"quality": "fast"}, OURS),
+    "ptsne-high": Entry("ours", {"quality": "high"}, OURS),
     "ptsne-mlp": Entry("ours", {"projection": "mlp"}, OURS),
     "opentsne": Entry("opentsne", {}, ("openTSNE", "scipy", "scikit-learn")),
     "umap": Entry("umap_learn", {}, ("umap-learn", "pynndescent", "numba", "scikit-learn")),
