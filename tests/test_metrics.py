@@ -139,9 +139,10 @@ def test_rows_at_one_distance_share_the_best_rank(metric, held_out):
     assert found == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("widest", [0, 256])
-def test_ranks_are_those_of_float64(widest, monkeypatch):
+@pytest.mark.parametrize(("widest", "sorted_below"), [(0, 4096), (256, 4096), (256, 0)])
+def test_ranks_are_those_of_float64(widest, sorted_below, monkeypatch):
     monkeypatch.setattr(neighborhoods, "WIDEST_BAND", widest)
+    monkeypatch.setattr(neighborhoods, "SORTED_BELOW", sorted_below)
     rng = np.random.default_rng(3)
     rows = 1e3 + rng.normal(size=(400, 30)).astype(np.float32)  # far from 0: float32 is coarse
     rows[:40] = rows[40:80] + 1e-4 * rng.normal(size=(40, 30)).astype(np.float32)

@@ -31,6 +31,7 @@ from ptsne.affinities.scan import (
 )
 
 TREE_COLUMNS = 3  # a tree finds neighbours of so few columns faster than all pairs do
+SORTED_BELOW = 4096  # values: to sort fewer takes less time than to look at them for each limit
 WIDEST_BAND = 256  # rows that may be nearer, or not: for more, float64 scores of all are cheaper
 
 
@@ -150,8 +151,7 @@ class Ranks:
     def _count(self, rows: Indices, scores: NDArray[np.float64]) -> None:
         for i, row in zip(rows, scores, strict=True):  # one row fits a cache
             limit = row[self.chosen[i]]  # (c,)
-            near = np.sort(row[row < limit.max()])
-            self.ranks[i] = 1 + np.searchsorted(near, limit)
+            self.ranks[i] = 1 + _n_below(row[row < limit.max()], limit)
 
     def _count_surely(self, rows: Indices, scores: NDArray[np.float32], limits: Limits) -> None:
         """Count by scores in float32; what these leave open is settled in float64."""
@@ -159,9 +159,9 @@ class Ranks:
         wide: list[int] = []
         for i, row in zip(rows.tolist(), scores, strict=True):
             low, high = limits.low[i], limits.high[i]  # (c,)
-            near = np.sort(row[row <= high.max()])
-            n_nearer = np.searchsorted(near, low)
-            n_open = np.searchsorted(near, high, side="right") - n_nearer  # one is the chosen row
+            near = row[row <= high.max()]
+            n_nearer = _n_below(near, low)
+            n_open = _n_below(near, np.nextafter(high, np.inf)) - n_nearer  # one is the chosen row
             self.ranks[i] = 1 + n_nearer
             if n_open.sum() > WIDEST_BAND:
                 wide.append(i)
@@ -186,6 +186,13 @@ class Ranks:
     def exact_score(self) -> Score:
         """Scores in float64."""
         return self.pairs.exact_score()
+
+
+def _n_below(values: NDArray[Any], limits: NDArray[Any]) -> Indices:
+    """How many values are below each limit."""
+    if len(values) > SORTED_BELOW:
+        return np.array([np.count_nonzero(values < limit) for limit in limits])
+    return np.searchsorted(np.sort(values), limits)
 
 
 def ranks_of(pairs: Pairs, chosen: Indices) -> Indices:
