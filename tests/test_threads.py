@@ -16,7 +16,7 @@ from ptsne.linearize.settings import SharedSetting
 from ptsne.regions import integrated_gradients, region_radius
 
 X = load_iris().data
-N_THREADS, N_ROUNDS = 8, 6
+N_THREADS, N_ROUNDS = 8, 3
 
 
 def arrays(value):
