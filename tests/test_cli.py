@@ -147,6 +147,17 @@ def test_fit_writes_model_and_picture(flowers):
     assert (flowers / "map.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_fit_keeps_no_row_where_it_is_told_so(flowers, tmp_path, capsys):
+    table = pd.read_csv(flowers / "flowers.csv").iloc[::3]
+    table.to_csv(tmp_path / "few.csv", index=False)
+    words = ("fit", tmp_path / "few.csv", "-o", tmp_path / "lean", "--label", "target")
+    assert run(capsys, *words, "--perplexity", "5", "--no-landmark-rows")[0] == 0
+    map_ = ParametricTSNE.load(tmp_path / "lean")
+    why = map_.explain(table.drop(columns="target"))
+    assert np.isnan(why.landmarks.rows).all()
+    assert (why.landmarks.indices[:, 0] >= 0).all()
+
+
 def test_transform_writes_the_places_of_the_model(flowers, capsys):
     out = flowers / "out" / "places.csv"
     status, text, _ = run(

@@ -58,7 +58,7 @@ def test_maps_are_those_of_the_row_in_chunks_of_any_size(map_, monkeypatch):
         alone = map_.explain(NEW[i : i + 1])
         assert_same_maps((alone.weight, alone.intercept), [part[i : i + 1] for part in expected])
     for size in CHUNKS[1:-1]:
-        monkeypatch.setattr(source, "ROWS_PER_BLOCK", size)
+        monkeypatch.setitem(source.ROWS_PER_BLOCK, "cpu", size)
         again = map_.explain(NEW)
         assert_same_maps((again.weight, again.intercept), expected)
 
@@ -89,6 +89,7 @@ def under_threads(tmp_path_factory):
     return dict(np.load(path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["atlas", "mlp"])
 def test_threads_change_no_bit_of_places_and_explanations(under_threads, name):
     for what in ("transform", "explain", "intercept"):
@@ -97,12 +98,14 @@ def test_threads_change_no_bit_of_places_and_explanations(under_threads, name):
             np.testing.assert_array_equal(other, one)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["atlas", "mlp"])
 def test_the_same_seed_and_threads_give_the_same_fit(under_threads, name):
     first, again = (under_threads[f"{name} {what} 1"] for what in ("fit", "again"))
     np.testing.assert_array_equal(again, first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["atlas", "mlp"])
 def test_more_threads_give_a_map_as_good(under_threads, name):
     """Sums in another order change last digits of a gradient, and iterations enlarge them."""

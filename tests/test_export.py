@@ -1,6 +1,7 @@
 """ONNX files agree with the library, W and b too; what cannot be written is refused by name."""
 
 import json
+import logging
 import sys
 from typing import NamedTuple
 
@@ -332,13 +333,17 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------ the command line
 
 
-def test_the_command_writes_the_same_map(tmp_path, capsys):
+def test_the_command_writes_the_same_map(tmp_path, capfd, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)  # of which torch's exporter would warn
+    level = logging.getLogger("torch.onnx").level
     X = load_iris().data
     map_ = ParametricTSNE(max_iter=30, random_state=0, projection=(8,)).fit(X)
     map_.save(tmp_path / "model")
     words = ["export", f"{tmp_path}/model", "-o", f"{tmp_path}/new/m.onnx", "--with-explanation"]
     assert main(words) == 0
-    assert "input x (N, 4) of float32" in capsys.readouterr().out
+    out, err = capfd.readouterr()
+    assert "input x (N, 4) of float32" in out
+    assert (err, logging.getLogger("torch.onnx").level) == ("", level)
     session = onnxruntime.InferenceSession(tmp_path / "new" / "m.onnx")
     y = session.run(["y"], {"x": X.astype(np.float32)})[0]
     assert relative_error(y, map_.embedding_).max() < TOLERANCE["float32"]

@@ -64,7 +64,7 @@ def _fit(options: argparse.Namespace) -> None:
     seconds = perf_counter() - start
     print(f"fitted in {seconds:.1f} s, KL(P || Q) = {map_.kl_divergence_:.3f} nats")
     _make_folder(options.output)
-    map_.save(options.output)
+    map_.save(options.output, landmark_rows=options.landmark_rows)
     print(f"wrote the model {options.output}")
     if options.picture:
         _make_folder(options.picture)
@@ -213,6 +213,12 @@ def _add_fit(commands: Any) -> None:
     )
     option("--components", type=int, default=2, metavar="K", help="dimensions of the map: 1 to 3")
     option("--seed", type=int, default=0, help="the same seed gives the same map (default: 0)")
+    option(
+        "--no-landmark-rows",
+        dest="landmark_rows",
+        action="store_false",
+        help="keep no row of the table in the model; explanations then name landmarks by number",
+    )
     option("--device", default="auto", help='"cpu", "cuda" or "auto" (default)')
 
 

@@ -1,12 +1,17 @@
 """A saved map as an ONNX file."""
 
 import argparse
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ptsne.cli.tables import TableError
 from ptsne.estimator import ParametricTSNE
 
 OUTPUTS = "y, the places (N, {})"
+EXPORTERS = ("torch.onnx", "torch.export", "torch.fx", "onnxscript", "onnx_ir")
+"""Loggers of what writes the graph."""
 MORE_OUTPUTS = ", weight and bias, so that y = weight @ x + bias"
 
 
@@ -28,14 +33,29 @@ def write(options: argparse.Namespace) -> None:
     map_ = ParametricTSNE.load(options.model)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     try:
-        map_.to_onnx(
-            options.output, with_explanation=options.with_explanation, dtype=options.precision
-        )
+        with _quiet_exporter():
+            map_.to_onnx(
+                options.output, with_explanation=options.with_explanation, dtype=options.precision
+            )
     except ImportError as error:
         raise TableError(str(error)) from error
     more = MORE_OUTPUTS if options.with_explanation else ""
     print(f"wrote {options.output}: input x (N, {map_.n_features_in_}) of {options.precision}, any")
     print(f"number of rows; output {OUTPUTS.format(map_.n_components)}{more}")
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Only errors of torch's exporter: it warns of operators that no map has."""
+    loggers = [logging.getLogger(name) for name in EXPORTERS]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
