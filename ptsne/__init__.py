@@ -22,6 +22,7 @@ from ptsne.regions import (
     region_radius,
     segment_regions,
 )
+from ptsne.registration import register
 from ptsne.single_cell import tsne
 
 load = ParametricTSNE.load
@@ -47,6 +48,7 @@ __all__ = [
     "paired_linearization",
     "plots",
     "region_radius",
+    "register",
     "report",
     "segment_regions",
     "split_prediction",

@@ -62,6 +62,7 @@ from ptsne.training import (
     train_inverse,
     train_map,
 )
+from ptsne.updating import Drift, Stream, update_map
 
 NEIGHBORS_PER_PERPLEXITY = 3
 NEAR = 30
@@ -165,6 +166,8 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Training row nearest to each landmark; empty without an atlas.
     perplexity_ : float or list of float
         The perplexity used.
+    drift_ : Drift
+        After `update`: how far known rows moved, what was learned, and what became of quality.
     n_features_in_ : int
         D.
     feature_names_in_ : ndarray of str
@@ -194,8 +197,11 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     network_: MapNetwork
     landmark_indices_: NDArray[np.int64]
     history_: list[dict[str, object]]
+    drift_: Drift
     _inverse: nn.Module | None
     _training_rows: Rows | None
+    _training_numbers: NDArray[np.int64] | None = None
+    _waiting: Stream | None = None
     _landmark_rows: NDArray[Any]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -323,6 +329,86 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         for name in stale:
             delattr(self, name)
         return self.embedding_
+
+    def update(
+        self, X: Any, y: Any = None, *, tolerance: float | str = "auto", keep: Any = None
+    ) -> "ParametricTSNE":
+        """Teach the fitted map new rows, and leave the known ones where they are.
+
+        Rows of known kinds take the place that `transform` gives them. Groups of at least five rows
+        that are unlike anything known get landmarks of their own, on free room of the map. All else
+        is frozen, and landmarks that would move a known row farther than `tolerance` are left out:
+        for every watched row the bound holds. Watched are the rows of `fit` and of earlier updates
+        (at most 20,000, of which the estimator then keeps a copy); once a map was pickled or saved
+        it no longer has them, and watches the rows of its landmarks and `keep`. Others may move.
+
+        Afterwards `drift_` says what happened. `embedding_` has the new rows behind the old ones;
+        rows that are no longer at hand keep the place that they had. `landmark_indices_` counts on
+        through all rows, `history_` goes on, while `kl_divergence_`, `n_iter_` and the baseline of
+        explanations stay those of `fit`. Needs ``projection="atlas"``; computes on the CPU.
+
+        Parameters
+        ----------
+        X : array-like, tensor, DataFrame, sparse matrix or AnnData of shape (M, D)
+            New rows.
+        y : array-like of shape (M,), default=None
+            Their classes, where ``target_weight`` is above 0: new rows of two classes attract each
+            other less. Ignored otherwise.
+        tolerance : float or "auto", default="auto"
+            How far a watched row may move, in map units; "auto" is a hundredth of the map's spread.
+        keep : array-like of shape (W, D), default=None
+            Rows that must stay besides those that the map remembers.
+
+        Returns
+        -------
+        ParametricTSNE
+            Itself. An error leaves it as it was.
+        """
+        rows = _in_memory(self._rows(X))
+        kept = None if keep is None else _in_memory(self._rows(keep))
+        updated = copy.copy(self)
+        updated.__dict__.update(vars(self))  # a copy leaves the rows behind
+        with ProgressBar(enabled=self.verbose > 0) as bar:
+            journal = Journal([*_as_sequence(self.callbacks), bar])
+            how: dict[str, Any] = {"tolerance": tolerance, "keep": kept, "journal": journal}
+            updated.drift_ = update_map(updated, rows, y, **how)
+        self.__dict__.update(vars(updated))
+        return self
+
+    def partial_fit(self, X: Any, y: Any = None) -> "ParametricTSNE":
+        """Learn from a stream of batches.
+
+        Batches are kept until there are three times the perplexity and one row, on which the first
+        map is fitted; from then on every batch is an `update`. Memory holds at most 20,000 rows, a
+        random sample of the stream, besides the map and `embedding_` (16 bytes a row). The first
+        map decides how fine known regions are drawn: begin with a large batch.
+
+        Parameters
+        ----------
+        X : array-like, tensor, DataFrame, sparse matrix or AnnData of shape (M, D)
+            Rows of this batch.
+        y : array-like of shape (M,), default=None
+            Their classes, where ``target_weight`` is above 0.
+
+        Returns
+        -------
+        ParametricTSNE
+            Itself; not fitted yet while rows are kept for the first map.
+        """
+        if self.__sklearn_is_fitted__():
+            return self.update(X, y)
+        rows = _in_memory(read_rows(self, X, reset=self._waiting is None))
+        if self._waiting is None:
+            needed = NEIGHBORS_PER_PERPLEXITY * float(np.max(self.perplexity)) + 1
+            self._waiting = Stream(int(np.ceil(needed)))
+        if self._waiting.add(rows, y):
+            names = getattr(self, "feature_names_in_", None)
+            gathered, labels = self._waiting.gathered(names)
+            self.fit(gathered, labels)
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "network_")
 
     def transform(self, X: Any) -> Any:
         """Place rows on the map; each row's place does not depend on the other rows.
@@ -555,8 +641,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             advice_on_memory(rows.shape),
             joined(self.distributed, rows.shape, device) as world,
         ):
-            rows = as_dense(rows) if isinstance(rows, LazyRows) else rows
-            self._train_rows(rows, y, neighbors, device, world)
+            self._train_rows(_in_memory(rows), y, neighbors, device, world)
 
     def _check_parameters(self) -> None:
         """What scikit-learn's constraints let pass."""
@@ -728,7 +813,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         self.history_ = journal.history()
         self.n_iter_ = journal.n_iterations
         self._landmark_rows = rows[self.landmark_indices_]
-        self._training_rows = rows
+        self._training_rows, self._training_numbers, self._waiting = rows, None, None
         self._inverse = None
         self._n_features_out = self.n_components
         world = journal.world
@@ -775,7 +860,8 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             check_random_state(self.random_state).randint(2**31 - 1)
         )
         x = torch.from_numpy(float32_copy(self._training_rows))
-        y = torch.from_numpy(self.embedding_.astype(np.float32))
+        places = self._place(self._training_rows)
+        y = torch.from_numpy(places.astype(np.float32))
         with ProgressBar(enabled=self.verbose > 0) as bar:
             return train_inverse(x, y, Journal([bar]), generator)
 
@@ -785,7 +871,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return tags
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_training_rows": None}
+        return {**super().__getstate__(), "_training_rows": None, "_training_numbers": None}
 
 
 def _lower_perplexity(perplexity: float | Sequence[float], n_samples: int) -> Any:
@@ -805,6 +891,11 @@ def _lower_perplexity(perplexity: float | Sequence[float], n_samples: int) -> An
         warnings.warn(message, UserWarning, stacklevel=5)
     lowered = np.minimum(values, highest)
     return float(lowered[0]) if np.ndim(perplexity) == 0 else sorted(set(lowered.tolist()))
+
+
+def _in_memory(rows: Rows) -> Rows:
+    """Rows that are read from a file as one array, others as they are."""
+    return as_dense(rows) if isinstance(rows, LazyRows) else rows
 
 
 def _to(network: Any, dtype: Any, device: torch.device | str = "cpu") -> Any:

@@ -11,10 +11,11 @@ PACKAGE = Path(__file__).parent.parent / "ptsne"
 
 # A module imports only from floors below its own, except for the pairs named in SAME_FLOOR.
 FLOORS = [
-    {"affinities", "devices", "lazy", "repulsion", "losses", "metrics", "datasets"},
+    {"affinities", "devices", "lazy", "repulsion", "losses", "metrics", "registration", "datasets"},
     {"networks", "classifiers", "linearize"},
     {"training", "regions", "decomposition"},
     {"explanation", "persistence", "rows", "export", "streaming"},
+    {"updating"},
     {"estimator", "pipelines", "plots"},
     {"report", "evaluation", "single_cell"},
     {"cli"},

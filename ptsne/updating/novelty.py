@@ -1,0 +1,44 @@
+"""Which new rows the map has never seen the like of."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptsne.affinities import query_neighbors
+
+GROUP = 10
+"""Rows that are looked at together."""
+DEVIATIONS = 3.8
+"""Of the mean percentile of a group from 50: by chance once in ten thousand groups."""
+SPREAD = 100 / np.sqrt(12)
+"""Standard deviation of a percentile of an ordinary row."""
+
+
+def group_level(
+    X: Any, percentile: NDArray[np.floating], *, metric: str = "euclidean"
+) -> NDArray[np.bool_]:
+    """Whether each row stands in a group of rows that are stranger than chance allows.
+
+    A single strange row may be an accident; that ten neighbours are all strange is not. Percentiles
+    of ordinary rows are uniform, so that the mean of n of them is ``50 ± 28.9 / √n``. Fewer than
+    five rows are never enough.
+
+    Parameters
+    ----------
+    X : array or sparse matrix of shape (M, D)
+        New rows.
+    percentile : ndarray of shape (M,)
+        Share of the training rows that are less strange, 0 to 100; NaN is never strange.
+    metric : {"euclidean", "cosine", "manhattan"}, default="euclidean"
+        Distance that tells which rows stand together.
+
+    Returns
+    -------
+    bool ndarray of shape (M,)
+        Whether the mean of the row and its nine nearest is beyond that.
+    """
+    n = min(GROUP, X.shape[0])
+    mean = percentile[query_neighbors(X, X, n, metric=metric).indices].mean(1)
+    is_beyond: NDArray[np.bool_] = mean > 50 + DEVIATIONS * SPREAD / np.sqrt(n)
+    return is_beyond
