@@ -39,6 +39,15 @@ class Registration:
         Root mean square distance of the old places from their middle.
     new : Map or None
         The newer map, where it was given as one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ptsne import register
+    >>> Y = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+    >>> found = register(Y, Y * [1, -1] + 5)
+    >>> found.is_mirrored, round(found.disparity, 6)
+    (True, 0.0)
     """
 
     rotation: Places
@@ -110,7 +119,7 @@ def register(old: Any, new: Any, X: Any = None, *, scale: bool = False) -> Regis
     old, new : fitted maps, or arrays of shape (N, K)
         The two versions, or the places of the same rows on each.
     X : array-like of shape (N, D), optional
-        Common rows, where a map was given.
+        Common rows, where a map is given.
     scale : bool, default=False
         Whether the newer version may be made larger or smaller.
 

@@ -29,6 +29,12 @@ class Movement(NamedTuple):
         How many were looked at.
     n_moved : int
         How many of them moved more than rounding does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Movement.between(np.zeros((2, 2)), np.array([[0.0, 0.0], [3.0, 4.0]])).largest
+    5.0
     """
 
     median: float
@@ -58,6 +64,13 @@ class Quality(NamedTuple):
         Share of the nearest rows in the data that are nearest on the map.
     trustworthiness : float
         1 is best, about .5 is chance.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X = np.random.default_rng(0).normal(size=(60, 2))
+    >>> Quality.of(X, 3 * X, "euclidean")
+    Quality(recall=1.0, trustworthiness=1.0)
     """
 
     recall: float
@@ -80,6 +93,13 @@ class Qualities(NamedTuple):
     ----------
     old, new, all : Quality
         Of at most 2,000 watched rows, as many new ones, and both.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X, new = np.random.default_rng(0).normal(size=(2, 60, 2))
+    >>> Qualities.of(X, 3 * X, new, 3 * new, "euclidean").all.recall
+    1.0
     """
 
     old: Quality
@@ -128,6 +148,16 @@ class Drift:
         may lie on islands of rows that they only seem to be like.
     before, after : Qualities
         Quality of watched rows, new rows and both.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from ptsne import ParametricTSNE
+    >>> X = load_iris().data
+    >>> map_ = ParametricTSNE(perplexity=20, max_iter=50, random_state=0).fit(X[50:])
+    >>> drift = map_.update(X[:50]).drift_  # setosa, which the map has never seen
+    >>> drift.n_novel, drift.n_new_landmarks > 0, drift.movement.largest
+    (50, True, 0.0)
     """
 
     witnesses: str
