@@ -109,11 +109,35 @@ def calibrate(network: MapNetwork, X: NDArray[np.floating] | LazyRows) -> Calibr
     Allen 1974, The relationship between variable selection and data augmentation and a method for
     prediction.
     """
-    codes = np.concatenate([apply_by_rows(network.encoder, rows) for _, rows in _blocks(X)])
-    readout, error = _reconstruction(network, X, codes)
-    numbers = _distance_without_itself(network, codes), error
+    _, *numbers, readout = measure_training_rows(network, X)
     levels = np.linspace(0, 1, N_QUANTILES)
     return Calibration(np.stack([np.quantile(values, levels) for values in numbers]), readout)
+
+
+def measure_training_rows(
+    network: MapNetwork, X: NDArray[np.floating] | LazyRows
+) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    """Distance and reconstruction error of training rows, each as if it were new.
+
+    Parameters
+    ----------
+    network : MapNetwork
+        The trained network.
+    X : ndarray or LazyRows of shape (N, D)
+        Training rows.
+
+    Returns
+    -------
+    codes : ndarray of shape (N, L)
+        Their codes.
+    distance, error : ndarray of shape (N,)
+        As `calibrate` describes them.
+    readout : ndarray of shape (L + 1, D), or (0, D)
+        That of `Calibration`.
+    """
+    codes = np.concatenate([apply_by_rows(network.encoder, rows) for _, rows in _blocks(X)])
+    readout, error = _reconstruction(network, X, codes)
+    return codes, _distance_without_itself(network, codes), error, readout
 
 
 def measure_trust(

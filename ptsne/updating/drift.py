@@ -227,7 +227,7 @@ class Drift:
         ]
         if self.n_new_directions:
             lines.insert(1, f"the code was widened by {self.n_new_directions} directions")
-        if self.n_unseen:
+        if self.n_unseen > self.n_new // 20:
             lines.append(
                 f"{self.n_unseen} new rows differ from the known ones in what the code leaves out, "
                 "and may lie among rows unlike them; fit again on old and new rows"

@@ -11,7 +11,13 @@ from sklearn.utils import check_random_state
 from torch import Tensor
 
 from ptsne.affinities import class_numbers, nearest_neighbors
-from ptsne.explanation.trust import Calibration, Trust, calibrate, measure_trust
+from ptsne.explanation.trust import (
+    Calibration,
+    Trust,
+    calibrate,
+    measure_training_rows,
+    measure_trust,
+)
 from ptsne.networks import AtlasProjection, MapNetwork, apply_by_rows
 from ptsne.rows import Rows, as_matrix
 from ptsne.training import Journal
@@ -27,7 +33,7 @@ from ptsne.updating.growing import (
 )
 from ptsne.updating.known import Known, Model, as_rows, bring_to_hand, number_of_rows, remember
 from ptsne.updating.neighborhood import groups, nearest_newcomers, newcomers_neighbors, weakened
-from ptsne.updating.novelty import group_level
+from ptsne.updating.novelty import AROUND, group_level, local_percentiles
 from ptsne.updating.stream import stack
 from ptsne.updating.widening import widen
 
@@ -96,7 +102,7 @@ def update_map(
     bring_to_hand(model, np.random.default_rng(seed))
     before, known = model.network_, Known.of(model).beside(keep)
     calibration = _calibration(model)
-    far, lost = _novelty(before, X, calibration, parameters["metric"])
+    far, lost = _novelty(model, X, calibration)
     wide, wider_calibration, is_wider = widen(before, X, lost, calibration)
     labels = y if parameters["target_weight"] else None
     lesson = _Lesson(
@@ -192,13 +198,23 @@ def _width(network: MapNetwork) -> int:
 
 
 def _novelty(
-    network: MapNetwork, X: Rows, calibration: Calibration, metric: str
+    model: Model, X: Rows, calibration: Calibration
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Rows in groups that are far from every landmark, and in groups that codes do not hold."""
-    codes = _codes(network, X).numpy()
-    trust: Trust = measure_trust(network, X, codes, calibration)
-    far = group_level(as_matrix(X), trust.distance_percentile, metric=metric)
-    lost = group_level(as_matrix(X), trust.reconstruction_percentile, metric=metric)
+    metric, network = model.get_params(deep=False)["metric"], model.network_
+    known, codes = model._training_rows, _codes(network, X).numpy()
+    if known is None or len(known) < AROUND:
+        trust: Trust = measure_trust(network, X, codes, calibration)
+        percentiles = [trust.distance_percentile, trust.reconstruction_percentile]
+    else:
+        known_codes, *strange, readout = measure_training_rows(network, known)
+        trust = measure_trust(network, X, codes, Calibration(calibration.quantiles, readout))
+        numbers = trust.distance, trust.reconstruction_error
+        percentiles = [
+            local_percentiles((known_codes, old), (codes, new))
+            for old, new in zip(strange, numbers, strict=True)
+        ]
+    far, lost = (group_level(as_matrix(X), values, metric=metric) for values in percentiles)
     return far, lost
 
 
