@@ -120,3 +120,12 @@ def test_custom_rule(tmp_path):
     assert "claims 2.00 times as much" in sentence  # the gradient of a square
     assert percentages(sentence)[0] > 85
     assert sentence.endswith("See custom-rule.png.")
+
+
+@pytest.mark.slow
+def test_update(tmp_path):
+    sentence = learned("plot_update.py", tmp_path)
+    after, before = percentages(sentence)
+    assert after > 90 > before
+    assert float(re.search(r"moved is (\S+) map units", sentence).group(1)) < 0.3
+    assert sentence.endswith("See update.png.")
