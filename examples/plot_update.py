@@ -63,8 +63,8 @@ moved = ptsne.register(before[is_old], again.transform(X[is_old]))
 # What was learned, in numbers.
 drift = map_.drift_
 print(
-    f"Of the eights kept out, {found_after:.0%} instead of {found_before:.0%} stand among their own "
-    f"kind, and the farthest that any of the {drift.movement.n_rows} old digits moved is "
+    f"Of the eights kept out, {found_after:.0%} instead of {found_before:.0%} stand among their "
+    f"own kind, and the farthest that any of the {drift.movement.n_rows} old digits moved is "
     f"{drift.movement.largest:.2g} map units; after a new fit, laid over the old map, half of them "
     f"are more than {np.median(moved.residual):.0f} from where they were. See update.png."
 )
