@@ -24,6 +24,7 @@ version = release = ptsne.__version__
 extensions = [
     "myst_parser",
     "numpydoc",
+    "comparison",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
@@ -76,6 +77,20 @@ numpydoc_use_plots = False
 # Examples write their pictures beside themselves: they are run where that is no litter.
 EXAMPLES = BUILD / "examples"
 shutil.copytree(DOCS.parent / "examples", EXAMPLES, dirs_exist_ok=True)
+
+
+def forget(made, sources):
+    """Remove what an earlier build has made from sources that are gone."""
+    for path in made:
+        if path.stem not in sources:
+            path.unlink()
+
+
+examples = {path.stem for path in (DOCS.parent / "examples").glob("*.py")}
+forget(EXAMPLES.glob("*.py"), examples)
+forget((DOCS / "gallery").glob("plot_*.rst"), examples)
+words = set((DOCS / "reference" / "index.md").read_text(encoding="utf-8").split())
+forget((DOCS / "reference" / "generated").glob("*.rst"), {f"ptsne.{word}" for word in words})
 
 sphinx_gallery_conf = {
     "examples_dirs": str(EXAMPLES),
