@@ -51,6 +51,8 @@ def _draw(columns, *, is_logarithmic):
             _draw_dots(ax, methods, path)
             if is_logarithmic:
                 ax.set_xscale("log")
+            else:
+                ax.locator_params(axis="x", nbins=5)
         for ax in line[1:]:
             ax.set_yticklabels([])
         line[0].set_ylabel(dataset, weight="bold")
