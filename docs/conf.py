@@ -2,7 +2,6 @@
 
 import doctest
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -76,7 +75,7 @@ numpydoc_use_plots = False
 
 # Examples write their pictures beside themselves: they are run where that is no litter.
 EXAMPLES = BUILD / "examples"
-shutil.copytree(DOCS.parent / "examples", EXAMPLES, dirs_exist_ok=True)
+gallery.copy(DOCS.parent / "examples", EXAMPLES)
 
 
 def forget(made, sources):

@@ -23,7 +23,7 @@ counts = np.asarray(cells.X, dtype=np.float64)
 depth = counts.sum(1, keepdims=True)
 X = pd.DataFrame(np.log1p(counts * np.median(depth) / depth), columns=cells.feature_names)
 
-pipeline = make_pipeline(PCA(50, random_state=0), ptsne.ParametricTSNE(random_state=0, verbose=1))
+pipeline = make_pipeline(PCA(50, random_state=0), ptsne.ParametricTSNE(random_state=0))
 Y = pipeline.fit_transform(X)
 
 # %%

@@ -129,3 +129,39 @@ def test_update(tmp_path):
     assert after > 90 > before
     assert float(re.search(r"moved is (\S+) map units", sentence).group(1)) < 0.3
     assert sentence.endswith("See update.png.")
+
+
+@pytest.mark.slow
+def test_contrast(tmp_path):
+    sentence = learned("plot_contrast.py", tmp_path)
+    first, spread, second = percentages(sentence)
+    assert 15 > first >= second > 100 / 30
+    assert sentence.endswith("See contrast.png.")
+
+
+@pytest.mark.slow
+def test_own_network(tmp_path):
+    sentence = learned("plot_own_network.py", tmp_path)
+    assert percentages(sentence)[0] > 80
+    assert float(re.search(r"logit to (\S+)\. See", sentence).group(1)) < 1e-11
+    assert sentence.endswith("See own-network.png.")
+
+
+@pytest.mark.slow
+def test_label_flip(tmp_path):
+    sentence = learned("plot_label_flip.py", tmp_path)
+    without_b, without_wx, normed, plain = percentages(sentence)
+    assert without_b < 20 < 50 < without_wx
+    assert plain < normed
+    assert sentence.endswith("See label-flip.png.")
+
+
+@pytest.mark.slow
+def test_fashion(tmp_path):
+    try:
+        datasets.load("fashion-mnist", split="all", download=False)
+    except FileNotFoundError:
+        pytest.skip("the Fashion-MNIST files are not on this machine")
+    sentence = learned("plot_fashion.py", tmp_path)
+    assert min(percentages(sentence)[2:4]) > 60
+    assert float(re.search(r"through it to (\S+)\. See", sentence).group(1)) < 1e-10

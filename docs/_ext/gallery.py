@@ -14,7 +14,21 @@ from ptsne import datasets
 ORDER = [
     "plot_iris.py",
     "plot_wine.py",
+    "plot_contrast.py",
+    "plot_pipeline.py",
+    "plot_counterfactual.py",
+    "plot_feature_field.py",
     "plot_digits.py",
+    "plot_stretch.py",
+    "plot_update.py",
+    "plot_mnist.py",
+    "plot_fashion.py",
+    "plot_pbmc.py",
+    "plot_own_network.py",
+    "plot_custom_rule.py",
+    "plot_label_flip.py",
+    "plot_wx_rows.py",
+    "plot_neuron_maps.py",
 ]
 LOADED = re.compile(r"""(?:load|pictures|Recipe)\(\s*["']([\w-]+)["']""")
 
@@ -33,6 +47,36 @@ def is_here(name):
 def needs(path):
     """Names of the data sets that an example loads."""
     return sorted(set(LOADED.findall(path.read_text(encoding="utf-8"))) & set(datasets.NAMES))
+
+
+def copy(source, target):
+    """Copy the examples, so that the pictures that they write are no litter in the repository.
+
+    What cannot be run says so below its title.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for path in sorted(source.iterdir()):
+        if path.suffix in (".py", ".rst"):
+            missing = [name for name in needs(path) if not is_here(name)]
+            text = path.read_text(encoding="utf-8")
+            put(target / path.name, noted(text, missing) if missing else text)
+
+
+def noted(text, missing):
+    """An example with a note below its title."""
+    title, line, rest = re.split(r"^(={4,}\n)", text, maxsplit=1, flags=re.MULTILINE)
+    note = (
+        "\n.. note::\n"
+        f"   Not run in this build: {' and '.join(missing)} was not on the machine. The data are\n"
+        "   downloaded when the example is run, or read from the folder that ``PTSNE_DATA`` names.\n"
+    )
+    return title + line + note + rest
+
+
+def put(path, text):
+    """Write only what has changed: an old file is not run again."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
 
 
 def runnable(folder):
