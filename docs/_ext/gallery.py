@@ -37,8 +37,7 @@ LOADED = re.compile(r"""(?:load|pictures|Recipe)\(\s*["']([\w-]+)["']""")
 def is_here(name):
     """Whether a data set can be loaded without a network."""
     try:
-        for split in ("train", "test"):
-            datasets.load(name, split=split, download=False)
+        datasets.load(name, split="all", download=False)
     except FileNotFoundError:
         return False
     return True
@@ -66,9 +65,8 @@ def noted(text, missing):
     """An example with a note below its title."""
     title, line, rest = re.split(r"^(={4,}\n)", text, maxsplit=1, flags=re.MULTILINE)
     note = (
-        "\n.. note::\n"
-        f"   Not run in this build: {' and '.join(missing)} was not on the machine. The data are\n"
-        "   downloaded when the example is run, or read from the folder that ``PTSNE_DATA`` names.\n"
+        f"\n.. note::\n   Not run in this build: {' and '.join(missing)} was not on the machine.\n"
+        "   ``datasets/README.md`` says where the files are looked for.\n"
     )
     return title + line + note + rest
 
