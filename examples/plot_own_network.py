@@ -35,7 +35,7 @@ class Network(nn.Module):
         return self.logits((z + self.mix(z)).mean(1))
 
 
-def trained(x, y, n_steps=150):
+def trained(x, y, n_steps=300):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = Network()

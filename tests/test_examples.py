@@ -163,5 +163,5 @@ def test_fashion(tmp_path):
     except FileNotFoundError:
         pytest.skip("the Fashion-MNIST files are not on this machine")
     sentence = learned("plot_fashion.py", tmp_path)
-    assert min(percentages(sentence)[2:4]) > 60
-    assert float(re.search(r"through it to (\S+)\. See", sentence).group(1)) < 1e-10
+    assert min(percentages(sentence)[2:4]) > 40
+    assert float(re.search(r"through it to (\S+)\. See", sentence).group(1)) < 1e-5
