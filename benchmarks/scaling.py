@@ -194,7 +194,7 @@ def by_data_sheet(plan, machine, last):
     sent = sum(traffic(plan, n).values()) / machine.network if machine.network else 0.0
     products = 2 * plan.columns * plan.rows**2 / flops + 16 * plan.rows**2 / bandwidth
     return {
-        "search, all pairs": products,  # process 0 alone
+        "search, all pairs": products / n,
         "P": plan.rows * plan.near * 40 * 16 / bandwidth,  # process 0 alone
         "places": last["places_step"] / last["gradient"] * gradient,
         "fine-tuning": gradient + network * plan.batch / n + sent,
@@ -269,7 +269,7 @@ def time_lines(record):
     yield (
         "Processor: measured seconds x rows / (64 cores x 50 %), P on one core. * Computed: bytes "
         "and operations over 4.8 TB/s and 67 TFLOP/s (float32) a device, x 30 % of that, and "
-        "450 GB/s between devices; nothing of it was run. Search and P are process 0's alone."
+        "450 GB/s between devices; nothing of it was run. P is process 0's alone."
     )
 
 

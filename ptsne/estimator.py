@@ -59,6 +59,7 @@ from ptsne.training import (
     joined,
     map_settings,
     own_entries,
+    shared_neighbors,
     train_inverse,
     train_map,
 )
@@ -674,8 +675,8 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             self.get_params(deep=False), (as_matrix(rows), given, classes), device, (seed, rng)
         )
         generator = torch.Generator().manual_seed(file.seed)
-        search = partial(self._neighbors, rows, file.rng, device)
-        graph = given or world.once(lambda: file.neighbors(search))
+        search = partial(self._neighbors, rows, file.rng, device, world)
+        graph = given or file.neighbors(search)
         with ProgressBar(enabled=self.verbose > 0) as bar:
             journal = Journal([*_as_sequence(self.callbacks), bar], world=world)
             journal.checkpoint = Checkpoint(file.store, journal, Randomness(generator, device))
@@ -730,13 +731,18 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             self._finish(prepared.rows, network, landmark_rows, prepared.task)
 
     def _neighbors(
-        self, rows: Rows, rng: np.random.RandomState, device: torch.device
+        self, rows: Rows, rng: np.random.RandomState, device: torch.device, world: World
     ) -> affinities.Neighbors:
         """Neighbours of the training rows."""
+        X, metric = as_matrix(rows), self.metric
         largest = float(np.max(self.perplexity_))
-        k = min(len(rows) - 1, int(NEIGHBORS_PER_PERPLEXITY * largest))
-        return affinities.nearest_neighbors(
-            as_matrix(rows), max(1, k), metric=self.metric, random_state=rng, device=device
+        k = max(1, min(len(rows) - 1, int(NEIGHBORS_PER_PERPLEXITY * largest)))
+        if world.size > 1 and affinities.is_searched_exactly(X, metric=metric, device=device):
+            return shared_neighbors(X, k, metric, device, world)
+        return world.once(
+            lambda: affinities.nearest_neighbors(
+                X, k, metric=metric, random_state=rng, device=device
+            )
         )
 
     def _probabilities(

@@ -16,12 +16,13 @@ from torch import distributed, nn
 
 import ptsne
 from ptsne.training import defaults
-from ptsne.training.distributed import Processes, share
+from ptsne.training.distributed import Processes, share, shared_neighbors
 
 RANK = int(os.environ.get("RANK", "0"))
 IS_DISTRIBUTED = "RANK" in os.environ
 IRIS = load_iris().data
 DIGITS = load_digits().data[:301]  # shares of different size
+EQUAL = np.repeat(DIGITS[:15], [1] * 10 + [2] * 4 + [22], axis=0)  # rows that are met again
 WIDE = np.hstack([DIGITS, np.random.default_rng(0).random((301, 240))])
 
 
@@ -110,6 +111,9 @@ def collectives():
     yield "mean", world.mean(own[:, 0]).numpy()
     yield "mine", own[world.mine(torch.tensor([10, 0, 5]))].numpy()
     yield "largest", world.largest(torch.tensor(float(RANK))).numpy()
+    near = shared_neighbors(EQUAL, 5, "euclidean", torch.device("cpu"), Processes(40, world.device))
+    yield "indices", near.indices
+    yield "distances", near.distances
     yield "Y", fit(IRIS, max_iter=10).embedding_
     yield "is_left", np.array(distributed.is_initialized())
     distributed.destroy_process_group()

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
+from distributed_fits import EQUAL
 from ptsne import ParametricTSNE
+from ptsne.affinities import nearest_neighbors
 from ptsne.training.distributed import ALONE, VARIABLES, own_entries, share
 
 FITS = Path(__file__).with_name("distributed_fits.py")
@@ -116,6 +118,18 @@ def test_what_processes_tell_one_another(processes):
     mine = [result["world-mine"][:, 0].tolist() for result in processes[1:]]
     assert mine == [[0], [30, 15]]
     np.testing.assert_array_equal(processes[1]["world-Y"], processes[2]["world-Y"])
+
+
+def test_each_process_finds_neighbours_of_its_own_rows(processes):
+    wanted = nearest_neighbors(EQUAL, 5)
+    for result in processes[1:]:
+        indices, distances = result["world-indices"], result["world-distances"]
+        np.testing.assert_allclose(distances, wanted.distances, rtol=1e-14)
+        assert (indices != np.arange(40)[:, None]).all()
+        assert all(len(set(row)) == 5 for row in indices.tolist())
+        lengths = np.linalg.norm(EQUAL[indices] - EQUAL[:, None], axis=2)
+        np.testing.assert_allclose(lengths, distances, rtol=1e-14)
+    np.testing.assert_array_equal(*(result["world-indices"] for result in processes[1:]))
 
 
 def test_without_torchrun_it_says_how_to_start(monkeypatch):

@@ -21,7 +21,7 @@ from ptsne.affinities.calibration import (
 )
 from ptsne.affinities.cells import search_cells
 from ptsne.affinities.graph import neighbors_from_graph
-from ptsne.affinities.neighbors import nearest_neighbors, query_neighbors
+from ptsne.affinities.neighbors import is_searched_exactly, nearest_neighbors, query_neighbors
 from ptsne.affinities.pairs import JointPairs, calibrate_by_blocks, joint_pairs
 from ptsne.affinities.scan import Neighbors
 from ptsne.affinities.supervision import class_numbers, supervised_probabilities
@@ -35,6 +35,7 @@ __all__ = [
     "calibrate_by_blocks",
     "class_numbers",
     "conditional_probabilities",
+    "is_searched_exactly",
     "joint_pairs",
     "joint_probabilities",
     "nearest_neighbors",

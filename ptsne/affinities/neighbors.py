@@ -188,6 +188,11 @@ def _resolve_method(method: str, rows: Rows, metric: str, device: str | torch.de
     return "projected" if is_wide and rows.shape[0] <= PROJECTED_LIMIT else "pynndescent"
 
 
+def is_searched_exactly(X: Any, *, metric: str, device: str | torch.device) -> bool:
+    """Whether `nearest_neighbors` compares all pairs of these rows with ``method="auto"``."""
+    return _resolve_method("auto", X, metric, device) == "exact"
+
+
 def _has_cuda(device: str | torch.device) -> bool:
     return torch.device(device).type == "cuda"
 

@@ -2,7 +2,7 @@
 
 from ptsne.training.checkpoint import Checkpoint, Randomness
 from ptsne.training.defaults import QUALITIES, map_settings
-from ptsne.training.distributed import World, joined, own_entries
+from ptsne.training.distributed import World, joined, own_entries, shared_neighbors
 from ptsne.training.inversion import train_inverse
 from ptsne.training.mapping import MapSettings, train_map
 from ptsne.training.objective import Objective, Task
@@ -24,6 +24,7 @@ __all__ = [
     "joined",
     "map_settings",
     "own_entries",
+    "shared_neighbors",
     "train_inverse",
     "train_map",
 ]

@@ -38,6 +38,8 @@ from torch import distributed as dist
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from ptsne.affinities import Neighbors, query_neighbors
+
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun tells each process."""
 
@@ -350,6 +352,41 @@ def _require_same_rows(world: Processes, shape: tuple[int, ...]) -> None:
         raise ValueError(
             f"there are more processes ({world.size}) than rows ({shape[0]}); start fewer"
         )
+
+
+def shared_neighbors(
+    rows: Any, n_neighbors: int, metric: str, device: torch.device, world: World
+) -> Neighbors:
+    """Exact neighbours of all rows, of which each process finds those of its own.
+
+    Parameters
+    ----------
+    rows : array or sparse matrix of shape (N, D)
+        All rows, the same in every process.
+    n_neighbors : int
+        k, from 1 to N - 1.
+    metric : {"euclidean", "cosine", "manhattan"}
+        Distance.
+    device : torch.device
+        Where this process computes.
+    world : World
+        The processes.
+
+    Returns
+    -------
+    Neighbors
+        ``indices`` (N, k) and ``distances`` (N, k), the same everywhere.
+    """
+    own = world.rows(rows.shape[0])
+    found = query_neighbors(rows, rows[own], n_neighbors + 1, metric=metric, device=device)
+    itself = np.arange(own.start, own.stop)[:, None]
+    is_other = found.indices != itself
+    is_other[is_other.all(1), -1] = False  # among equal rows it was not found
+    gathered = (
+        world.gather(torch.from_numpy(values[is_other].reshape(-1, n_neighbors)).to(device))
+        for values in found
+    )
+    return Neighbors(*(values.cpu().numpy() for values in gathered))
 
 
 def own_entries(P: sparse.csr_array, rows: slice) -> sparse.csr_array:
