@@ -1,6 +1,8 @@
 """Which device computes, and what to do when its memory is not enough."""
 
+import ctypes
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -81,6 +83,14 @@ def advice_on_memory(shape: tuple[int, ...]) -> Iterator[None]:
             "transform the others, reduce the columns with PCA or TruncatedSVD in a pipeline, set "
             f'memory_budget, lower n_landmarks, or on a GPU use device="cpu" ({error})'
         ) from error
+
+
+def give_back_memory() -> None:
+    """Return to the system what was freed, where the C library keeps it (glibc)."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from ptsne import affinities, export, persistence
-from ptsne.devices import advice_on_memory, is_gpu, resolve_device
+from ptsne.devices import advice_on_memory, give_back_memory, is_gpu, resolve_device
 from ptsne.explanation import (
     Baseline,
     Calibration,
@@ -683,20 +683,26 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             P = world.once(lambda: self._probabilities(rows, graph, classes, file.rng, device))
             task = self._task(rows, graph, P, journal, generator, device=device)
             network, landmark_rows = train_map(task, settings)
-        self._finish(rows, network.cpu(), landmark_rows, task)
+        self._finish(rows, network.cpu(), landmark_rows, journal, task.objective)
         if journal.stopped != INTERRUPTED:
             file.remove()
 
     def _finish(
-        self, rows: Rows, network: MapNetwork, landmark_rows: torch.Tensor, task: Task
+        self,
+        rows: Rows,
+        network: MapNetwork,
+        landmark_rows: torch.Tensor,
+        journal: Journal,
+        objective: Objective,
     ) -> None:
         """What training has learned, and how well."""
-        if task.journal.stopped == INTERRUPTED:
+        if journal.stopped == INTERRUPTED:
             message = "training was interrupted; the best map so far is kept"
             warnings.warn(message, ConvergenceWarning, stacklevel=5)
-        self._store(rows, network, landmark_rows, task.journal)
-        y = torch.from_numpy(self.embedding_ / task.objective.unit)
-        self.kl_divergence_ = float(task.objective.gradient(y.to(task.X.device, torch.float32))[1])
+        self._store(rows, network, landmark_rows, journal)
+        y = torch.from_numpy(self.embedding_ / objective.unit)
+        weight = objective.edges.weight
+        self.kl_divergence_ = float(objective.gradient(y.to(weight.device, torch.float32))[1])
 
     def _train_streamed(self, rows: LazyRows, neighbors: Any, budget: int) -> None:
         """The same within a memory budget; within half of it where memory is not enough."""
@@ -726,9 +732,11 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 device=resolve_device(self.device),
             )
             network, landmark_rows = train_map(prepared.task, prepared.settings)
-            self._mean = prepared.mean
-            network = prepared.unfold(network.cpu())
-            self._finish(prepared.rows, network, landmark_rows, prepared.task)
+            self._mean, rows = prepared.mean, prepared.rows
+            network, objective = prepared.unfold(network.cpu()), prepared.task.objective
+            del prepared  # the reduced rows
+            give_back_memory()
+            self._finish(rows, network, landmark_rows, journal, objective)
 
     def _neighbors(
         self, rows: Rows, rng: np.random.RandomState, device: torch.device, world: World

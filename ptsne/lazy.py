@@ -14,7 +14,10 @@ from torch.utils.data import Dataset, IterableDataset
 BLOCK_BYTES = 2**25
 """Bytes of a block of rows where no budget says otherwise."""
 
-BYTES_PER_NUMBER = 24
+BYTES_PER_NUMBER = 12
+"""Of a block while it is worked on: as it was read, checked, and worked out in float32."""
+ROWS_AT_ONCE = 64
+"""Rows of a block that are worked on in float64."""
 
 Check: TypeAlias = Callable[[NDArray[Any], int], None]  # block, number of its first row
 
@@ -207,7 +210,7 @@ class LazyRows:
     check : callable
         Raises for a block that cannot be used; called with it and the number of its first row.
     block_bytes : int
-        Bytes that a block may take while it is worked on: itself, and twice in float64.
+        Bytes that a block may take while it is worked on.
     """
 
     def __init__(self, source: Source, check: Check, *, block_bytes: int = BLOCK_BYTES) -> None:
@@ -248,6 +251,21 @@ class LazyRows:
             for first in range(0, len(rows), self.rows_per_block):
                 part = rows[first : first + self.rows_per_block]
                 yield slice(start + first, start + first + len(part)), part
+
+    def parts(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+        """Read all rows once, and give few of them at a time in float64.
+
+        Yields
+        ------
+        slice
+            Which rows.
+        ndarray of shape (B, D), float64
+            The rows; a new array.
+        """
+        for where, rows in self.blocks():
+            for first in range(0, len(rows), ROWS_AT_ONCE):
+                part = rows[first : first + ROWS_AT_ONCE].astype(np.float64)
+                yield slice(where.start + first, where.start + first + len(part)), part
 
     def _read(self, start: int, stop: int) -> NDArray[Any]:
         rows = self.source.read(start, stop).astype(self.dtype, order="C", copy=False)

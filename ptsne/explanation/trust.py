@@ -172,7 +172,7 @@ def measure_trust(
 def _blocks(X: NDArray[np.floating] | LazyRows) -> Iterator[tuple[slice, Numbers]]:
     """Some rows at a time in float64, and which they are."""
     if isinstance(X, LazyRows):
-        yield from ((where, rows.astype(np.float64)) for where, rows in X.blocks())
+        yield from X.parts()
         return
     for start in range(0, len(X), ROWS_PER_BLOCK):
         where = slice(start, start + ROWS_PER_BLOCK)

@@ -1,6 +1,6 @@
 """Fitting rows that do not fit into memory: read block by block, trained in a few directions."""
 
-from ptsne.streaming.budget import Plan, budget_bytes, plan_memory
+from ptsne.streaming.budget import Plan, Sizes, budget_bytes, plan_memory
 from ptsne.streaming.folding import unfold_network
 from ptsne.streaming.placing import place_lazily
 from ptsne.streaming.preparing import Prepared, prepare
@@ -10,6 +10,7 @@ __all__ = [
     "Plan",
     "Prepared",
     "Reduced",
+    "Sizes",
     "budget_bytes",
     "place_lazily",
     "plan_memory",

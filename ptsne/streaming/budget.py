@@ -1,9 +1,13 @@
 """What a fit may take of the memory, and how it is shared out."""
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
+
+from ptsne.lazy import BYTES_PER_NUMBER
+from ptsne.networks import ROWS_PER_BLOCK
 
 MIB = 2**20
 UNITS = {"": 1, "k": 2**10, "m": MIB, "g": 2**30, "t": 2**40}
@@ -14,14 +18,22 @@ LARGEST_RANK = 256
 SMALLEST_RANK = 64
 LARGEST_BATCH = 65_536
 SMALLEST_BATCH = 1024
+LARGEST_BLOCK = 32 * MIB
+ROWS_TOGETHER = 128
+"""Fewest rows of a block: each block costs a pass over a basis of directions."""
 NEAR = 30
 """Neighbours of a row that the training looks at."""
-FIXED = 48 * MIB
-"""Work space of the libraries, of the grid of the repulsion and of blocks of scores."""
-PAIR = 44
-"""Bytes for each neighbour of each row while P is made."""
-ROW = 1400
-"""Bytes for each row while the map is trained, beside its codes."""
+
+FIXED = 24 * MIB
+"""Bytes for the work space of libraries, the grid of the repulsion and blocks of scores."""
+SEARCHED, PAIRED, KEPT = 16, 40, 20
+"""Bytes for each neighbour of each row: while it is searched, while P is made, and afterwards."""
+PLACED = 1100
+"""Bytes for each row while the map is trained, beside codes and batch."""
+BASIS = 20
+"""Bytes for each number of a basis of directions while they are searched."""
+SCORED = 3 * 4 * 4096
+"""Bytes for each landmark while a block of rows is compared with all."""
 
 
 @dataclass(frozen=True)
@@ -81,26 +93,65 @@ def budget_bytes(value: int | float | str) -> int:
     return int(size)
 
 
-def plan_memory(
-    budget: int, shape: tuple[int, int], n_neighbors: int, latent_dim: int, n_landmarks: int
-) -> Plan:
+@dataclass(frozen=True)
+class Sizes:
+    """What has to be held.
+
+    Parameters
+    ----------
+    n_rows, n_columns, n_neighbors : int
+        N, D and k.
+    latent_dim, n_landmarks : int
+        L, and landmarks wanted.
+    decoder_width : int
+        Width of the last hidden layer of the decoder.
+    """
+
+    n_rows: int
+    n_columns: int
+    n_neighbors: int
+    latent_dim: int
+    n_landmarks: int
+    decoder_width: int
+
+    @property
+    def model(self) -> int:
+        """Bytes of the fitted map, without its landmarks, and of the rows that are placed by it."""
+        layers = 8 * self.n_columns * (4 * self.latent_dim + self.decoder_width + 16)
+        return layers + 4 * 8 * ROWS_PER_BLOCK["cpu"] * self.n_columns
+
+    def peak(self, plan: "Plan") -> int:
+        """Bytes of the phase that takes the most."""
+        n, k, d, dim = self.n_rows, self.n_neighbors, self.n_columns, self.latent_dim
+        is_whole = plan.rank >= d
+        rows = 0 if plan.in_file else 4 * n * plan.rank
+        axes = 0 if is_whole else 4 * d * plan.rank
+        block = plan.block_bytes
+        batch = plan.batch_size * (24 * plan.rank + 64 * dim)
+        training = n * (KEPT * k + PLACED + 24 * dim)
+        phases = (
+            rows + block + (0 if is_whole else BASIS * d * (plan.rank + 16)),
+            rows + axes + n * max(SEARCHED, PAIRED) * k,
+            rows + axes + training + batch + SCORED * plan.n_landmarks,
+            n * (KEPT * k + 24 * dim) + block + self.model + 8 * d * plan.n_landmarks,
+        )
+        return FIXED + max(phases)
+
+
+def plan_memory(budget: int, sizes: Sizes) -> Plan:
     """Share out a budget.
 
     What grows with the number of rows comes first: the neighbour graph, P, codes and places. The
-    rest is for reduced rows, blocks, batches and landmarks, which can be made smaller.
+    rest is for reduced rows, blocks, batches and landmarks, which are made smaller until all keeps
+    to the budget: first blocks and batches, then reduced rows go into a file, then directions and
+    landmarks become fewer.
 
     Parameters
     ----------
     budget : int
         Bytes.
-    shape : (int, int)
-        N and D.
-    n_neighbors : int
-        k.
-    latent_dim : int
-        L.
-    n_landmarks : int
-        Landmarks wanted.
+    sizes : Sizes
+        What has to be held.
 
     Returns
     -------
@@ -110,39 +161,41 @@ def plan_memory(
     Raises
     ------
     ValueError
-        If the graph and the map alone take more.
+        If even the smallest sizes take more.
     """
-    n_rows, n_columns = shape
-    fixed = FIXED + n_rows * max(PAIR * n_neighbors, 20 * n_neighbors + 16 * latent_dim + ROW)
-    least = fixed + 16 * MIB + _landmark_bytes(1, n_columns)
-    if budget < least:
-        raise ValueError(
-            f"the graph and the map of {n_rows} rows with {n_neighbors} neighbours each take about "
-            f"{least / MIB:.0f} MiB, over the memory_budget of {budget / MIB:.0f} MiB; raise it, "
-            "lower perplexity, or fit fewer rows and transform the others"
-        )
-    room = budget - fixed
-    rank = max(latent_dim, SMALLEST_RANK, min(LARGEST_RANK, room // (12 * n_rows)))
-    rank = min(n_columns, rank)
-    batch = room // (4 * _batch_row(rank, latent_dim))
-    landmarks = room // (4 * _landmark_bytes(1, n_columns))
-    return Plan(
-        rank=rank,
-        block_bytes=max(MIB, room // 8),
-        batch_size=min(LARGEST_BATCH, max(SMALLEST_BATCH, batch)),
-        n_landmarks=max(1, min(n_landmarks, landmarks)),
-        in_file=4 * n_rows * rank > room // 3,
+    least = 0
+    for plan in _plans(sizes):
+        least = sizes.peak(plan)
+        if least <= budget:
+            return plan
+    raise ValueError(
+        f"a map of {sizes.n_rows} rows of {sizes.n_columns} columns with {sizes.n_neighbors} "
+        f"neighbours each takes about {least / MIB:.0f} MiB, over the memory_budget of "
+        f"{budget / MIB:.0f} MiB; raise it, lower perplexity, or fit fewer rows and transform the "
+        "others"
     )
 
 
-def _batch_row(rank: int, latent_dim: int) -> int:
-    """Bytes of a row of a batch: itself with dropout, and its charts, with gradients."""
-    return 24 * rank + 64 * latent_dim
-
-
-def _landmark_bytes(n: int, n_columns: int) -> int:
-    """Bytes of landmarks: their rows, and scores of a block of rows."""
-    return n * (8 * n_columns + 3 * 4 * 4096)
+def _plans(sizes: Sizes) -> Iterator[Plan]:
+    """From the most to the least memory."""
+    largest = min(sizes.n_columns, max(LARGEST_RANK, sizes.latent_dim))
+    smallest = min(sizes.n_columns, max(SMALLEST_RANK, sizes.latent_dim))
+    block = max(LARGEST_BLOCK, BYTES_PER_NUMBER * ROWS_TOGETHER * sizes.n_columns)
+    plan = Plan(largest, block, LARGEST_BATCH, sizes.n_landmarks, in_file=False)
+    yield plan
+    while plan.batch_size > SMALLEST_BATCH:
+        block = max(MIB, BYTES_PER_NUMBER * ROWS_TOGETHER * sizes.n_columns, plan.block_bytes // 2)
+        plan = replace(plan, block_bytes=block, batch_size=plan.batch_size // 2)
+        yield plan
+    while plan.rank > smallest:
+        yield replace(plan, in_file=True)
+        plan = replace(plan, rank=max(smallest, plan.rank * 3 // 4))
+        yield plan
+    plan = replace(plan, in_file=True)
+    while plan.n_landmarks > 1:
+        yield plan
+        plan = replace(plan, n_landmarks=plan.n_landmarks * 3 // 4)
+    yield plan
 
 
 def number_of_neighbors(perplexity: Any, n_rows: int) -> int:

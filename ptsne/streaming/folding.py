@@ -40,11 +40,11 @@ def unfold_network(network: MapNetwork, axes: Tensor, standardize: Standardize) 
     encoder = cast(SkipNetwork, cast(nn.Sequential, network.encoder)[1])
     decoder = cast(Decoder, network.decoder)
     for layer in _ends(encoder, 0):
-        layer.weight = nn.Parameter(layer.weight @ axes)
+        layer.weight = nn.Parameter(layer.weight @ axes.double())
         layer.in_features = axes.shape[1]
     for layer in _ends(cast(SkipNetwork, decoder.network), -1):
-        layer.weight = nn.Parameter(axes.T @ layer.weight)
-        layer.bias = nn.Parameter(axes.T @ layer.bias)
+        layer.weight = nn.Parameter(axes.T.double() @ layer.weight)
+        layer.bias = nn.Parameter(axes.T.double() @ layer.bias)
         layer.out_features = axes.shape[1]
     network.encoder = with_standardisation(standardize, encoder)
     decoder.standardize = copy.deepcopy(standardize)

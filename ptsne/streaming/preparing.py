@@ -1,5 +1,6 @@
 """From lazy rows to the task that the training works on."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ptsne import affinities
+from ptsne.devices import give_back_memory
 from ptsne.lazy import LazyRows
 from ptsne.losses import Edges
 from ptsne.networks import MapNetwork, identity_standardize
-from ptsne.streaming.budget import NEAR, Plan, number_of_neighbors, plan_memory
+from ptsne.streaming.budget import NEAR, Plan, Sizes, number_of_neighbors, plan_memory
 from ptsne.streaming.folding import unfold_network
 from ptsne.streaming.reduction import Reduced, reduce_rows
 from ptsne.training import Journal, MapSettings, Objective, Task, map_settings
@@ -92,20 +94,27 @@ def prepare(
     """
     settings = map_settings(rows.shape, parameters)
     k = number_of_neighbors(parameters["perplexity"], len(rows))
-    plan = plan_memory(budget, rows.shape, k, settings.latent_dim, settings.n_landmarks)
+    widths = settings.pretraining.decoder_widths
+    sizes = Sizes(*rows.shape, k, settings.latent_dim, settings.n_landmarks, [0, *widths][-1])
+    plan = plan_memory(budget, sizes)
+    _warn_of_fewer_landmarks(plan, settings)
     _require_columns(plan, rows.shape[1], parameters, is_given=neighbors is not None)
     file = Path(folder, "rows.float32") if plan.in_file else None
     rows = rows.with_blocks(plan.block_bytes)
     reduced = reduce_rows(rows, plan.rank, file=file, random_state=random_state)
+    give_back_memory()
     graph = _graph(
         reduced, neighbors, k, parameters["metric"], random_state=random_state, device=device
     )
+    give_back_memory()
     objective = _objective(graph, parameters, device)
     standardize = reduced.standardize
     if reduced.axes is not None:
-        standardize = identity_standardize(reduced.X.double()[:1])
+        standardize = identity_standardize(reduced.X[:1].double())
     generator = torch.Generator().manual_seed(int(random_state.randint(2**31 - 1)))
     near = torch.from_numpy(np.ascontiguousarray(graph.indices[:, :NEAR])).to(device)
+    del graph
+    give_back_memory()
     task = Task(reduced.X.to(device), standardize.to(device), near, objective, journal, generator)
     return Prepared(task, _within(settings, plan), rows, reduced)
 
@@ -113,6 +122,15 @@ def prepare(
 def _within(settings: MapSettings, plan: Plan) -> MapSettings:
     finetuning = replace(settings.finetuning, batch_size=plan.batch_size)
     return replace(settings, finetuning=finetuning, n_landmarks=plan.n_landmarks)
+
+
+def _warn_of_fewer_landmarks(plan: Plan, settings: MapSettings) -> None:
+    if settings.projection == "atlas" and plan.n_landmarks < settings.n_landmarks:
+        message = (
+            f"the memory_budget holds {plan.n_landmarks} landmarks instead of "
+            f"{settings.n_landmarks}: the map will be coarser; raise it, or lower perplexity"
+        )
+        warnings.warn(message, UserWarning, stacklevel=8)
 
 
 def _require_columns(
