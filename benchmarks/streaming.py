@@ -222,7 +222,7 @@ def main():
         for source in options.only:
             runs[source] = in_own_process(source)
             print(json.dumps(runs[source]), flush=True)
-        write(path, record([runs[source] for source in SOURCES if source in runs]))
+            write(path, record([runs[source] for source in SOURCES if source in runs]))
     write_page()
 
 

@@ -42,6 +42,7 @@ from ptsne.rows import (
     part_of,
     plain,
     read_rows,
+    require_explainable,
     require_room,
 )
 from ptsne.streaming import budget_bytes, place_lazily, prepare
@@ -849,7 +850,9 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def _validated(self, X: Any) -> NDArray[Any]:
         """Checked rows as one dense array."""
-        return as_dense(self._rows(X))
+        rows = self._rows(X)
+        require_explainable(rows)
+        return as_dense(rows)
 
     def _network(self, dtype: Any) -> MapNetwork:
         """The network on the device: our own in float64, whatever the precision of the rows."""

@@ -161,16 +161,50 @@ def as_matrix(rows: Rows) -> Any:
 def as_dense(rows: Rows) -> NDArray[Any]:
     """All rows as one array (N, D); MemoryError for sparse ones that take over 4 GiB so."""
     if isinstance(rows, LazyRows):
-        return np.concatenate([block for _, block in rows.blocks()])
+        return _read_all(rows)
     if isinstance(rows, SparseRows):
         require_room(rows.shape, rows.dtype.itemsize, "pass fewer rows at a time")
     dense: NDArray[Any] = rows[:]
     return dense
 
 
+def _read_all(rows: LazyRows) -> NDArray[Any]:
+    """Lazy rows in memory."""
+    result = np.empty(rows.shape, rows.dtype)
+    for where, block in rows.blocks():
+        result[where] = block
+    return result
+
+
+def require_explainable(rows: Rows) -> None:
+    """Refuse to explain more lazy rows than memory is set aside for.
+
+    Parameters
+    ----------
+    rows : Rows
+        Rows (N, D).
+
+    Raises
+    ------
+    MemoryError
+        If they are lazy and take more than 4 GiB.
+    """
+    size = rows.shape[0] * rows.shape[1] * rows.dtype.itemsize
+    if isinstance(rows, LazyRows) and size > DENSE_BUDGET:
+        raise MemoryError(
+            f"{rows.shape[0]} rows of {rows.shape[1]} columns take {size / 2**30:.1f} GiB, and an "
+            "explanation holds them and their W: explain(X[start:stop]) a part at a time, or "
+            "X.map_blocks(lambda rows: map_.explain(rows).importance()) of a dask array"
+        )
+
+
 def float32_copy(rows: Rows) -> NDArray[np.float32]:
     """A dense copy (N, D) of rows in float32."""
     result = np.empty(rows.shape, dtype=np.float32)
+    if isinstance(rows, LazyRows):
+        for where, block in rows.blocks():
+            result[where] = block
+        return result
     for start in range(0, len(rows), 4096):
         result[start : start + 4096] = rows[start : start + 4096]
     return result

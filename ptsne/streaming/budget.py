@@ -24,7 +24,7 @@ ROWS_TOGETHER = 128
 NEAR = 30
 """Neighbours of a row that the training looks at."""
 
-FIXED = 24 * MIB
+FIXED = 40 * MIB
 """Bytes for the work space of libraries, the grid of the repulsion and blocks of scores."""
 SEARCHED, PAIRED, KEPT = 16, 40, 20
 """Bytes for each neighbour of each row: while it is searched, while P is made, and afterwards."""
