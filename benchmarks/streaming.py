@@ -27,8 +27,8 @@ from ptsne import ParametricTSNE
 from ptsne.metrics import neighbor_recall, trustworthiness
 
 N_ROWS, N_COLUMNS = 20_000, 10_000
-BUDGET_MIB = 224
-N_CLUSTERS, N_DIRECTIONS, SHARE_STORED = 40, 30, 0.02
+BUDGET_MIB = 256
+N_CLUSTERS, N_DIRECTIONS = 40, 30
 PARAMETERS = {"perplexity": 15, "max_iter": 100, "n_landmarks": 300, "random_state": 0}
 BLOCK = 1000
 SOURCES = ("memmap", "hdf5", "zarr", "csr", "dask", "dataset", "in memory")
@@ -80,7 +80,7 @@ def zarr_array(folder):
 
 def csr(_):
     """The largest entries only; the matrix itself is in memory, its dense form never."""
-    limit = 0.06
+    limit = 0.4
     parts = [sparse.csr_array(np.where(rows > limit, rows, 0)) for _, rows in blocks()]
     return sparse.csr_array(sparse.vstack(parts))
 

@@ -387,10 +387,9 @@ def _first_beyond(rows: Rows) -> tuple[int, int, float] | None:
     """Row, column and value of the first cell that cannot be used."""
     if isinstance(rows, SparseRows):
         matrix = rows.matrix
-        wrong = np.flatnonzero(_is_beyond(matrix.data))
-        if not len(wrong):
+        at = _first_entry_beyond(matrix.data)
+        if at is None:
             return None
-        at = wrong[0]
         row = int(np.searchsorted(matrix.indptr, at, side="right")) - 1
         return row, int(matrix.indices[at]), float(matrix.data[at])
     for start in range(0, len(rows), 4096):
@@ -398,4 +397,13 @@ def _first_beyond(rows: Rows) -> tuple[int, int, float] | None:
         if len(cells):
             row, column = (int(i) for i in cells[0])
             return start + row, column, float(rows[start + row, column])
+    return None
+
+
+def _first_entry_beyond(values: NDArray[Any]) -> int | None:
+    """Number of the first of many values that cannot be used."""
+    for start in range(0, len(values), 2**20):
+        wrong = np.flatnonzero(_is_beyond(values[start : start + 2**20]))
+        if len(wrong):
+            return start + int(wrong[0])
     return None

@@ -24,7 +24,7 @@ ROWS_TOGETHER = 128
 NEAR = 30
 """Neighbours of a row that the training looks at."""
 
-FIXED = 40 * MIB
+FIXED = 56 * MIB
 """Bytes for the work space of libraries, the grid of the repulsion and blocks of scores."""
 SEARCHED, PAIRED, KEPT = 16, 40, 20
 """Bytes for each neighbour of each row: while it is searched, while P is made, and afterwards."""
@@ -115,6 +115,11 @@ class Sizes:
     decoder_width: int
 
     @property
+    def smallest_block(self) -> int:
+        """Bytes of the fewest rows that are read at once."""
+        return max(MIB, BYTES_PER_NUMBER * ROWS_TOGETHER * self.n_columns)
+
+    @property
     def model(self) -> int:
         """Bytes of the fitted map, without its landmarks, and of the rows that are placed by it."""
         layers = 8 * self.n_columns * (4 * self.latent_dim + self.decoder_width + 16)
@@ -142,9 +147,8 @@ def plan_memory(budget: int, sizes: Sizes) -> Plan:
     """Share out a budget.
 
     What grows with the number of rows comes first: the neighbour graph, P, codes and places. The
-    rest is for reduced rows, blocks, batches and landmarks, which are made smaller until all keeps
-    to the budget: first blocks and batches, then reduced rows go into a file, then directions and
-    landmarks become fewer.
+    rest is made smaller until all keeps to the budget: first blocks and batches, then reduced rows
+    go into a file, then directions or landmarks become fewer, whatever saves more.
 
     Parameters
     ----------
@@ -163,39 +167,38 @@ def plan_memory(budget: int, sizes: Sizes) -> Plan:
     ValueError
         If even the smallest sizes take more.
     """
-    least = 0
-    for plan in _plans(sizes):
-        least = sizes.peak(plan)
-        if least <= budget:
-            return plan
-    raise ValueError(
-        f"a map of {sizes.n_rows} rows of {sizes.n_columns} columns with {sizes.n_neighbors} "
-        f"neighbours each takes about {least / MIB:.0f} MiB, over the memory_budget of "
-        f"{budget / MIB:.0f} MiB; raise it, lower perplexity, or fit fewer rows and transform the "
-        "others"
+    plan = _largest(sizes)
+    while sizes.peak(plan) > budget:
+        smaller = [p for p in _smaller(plan, sizes) if sizes.peak(p) < sizes.peak(plan)]
+        if not smaller:
+            raise ValueError(
+                f"a map of {sizes.n_rows} rows of {sizes.n_columns} columns with "
+                f"{sizes.n_neighbors} neighbours each takes about {sizes.peak(plan) / MIB:.0f} "
+                f"MiB, over the memory_budget of {budget / MIB:.0f} MiB; raise it, lower "
+                "perplexity, or fit fewer rows and transform the others"
+            )
+        plan = smaller[0]
+    return plan
+
+
+def _largest(sizes: Sizes) -> Plan:
+    """What is taken where there is room."""
+    rank = min(sizes.n_columns, max(LARGEST_RANK, sizes.latent_dim))
+    block = max(LARGEST_BLOCK, sizes.smallest_block)
+    return Plan(rank, block, LARGEST_BATCH, sizes.n_landmarks, in_file=False)
+
+
+def _smaller(plan: Plan, sizes: Sizes) -> Iterator[Plan]:
+    """Ways to take less, those that cost the least quality first."""
+    least_rank = min(sizes.n_columns, max(SMALLEST_RANK, sizes.latent_dim))
+    yield replace(plan, block_bytes=max(sizes.smallest_block, plan.block_bytes // 2))
+    yield replace(plan, batch_size=max(SMALLEST_BATCH, plan.batch_size // 2))
+    yield replace(plan, in_file=True)
+    fewer = (
+        replace(plan, rank=max(least_rank, plan.rank * 3 // 4)),
+        replace(plan, n_landmarks=max(1, plan.n_landmarks * 3 // 4)),
     )
-
-
-def _plans(sizes: Sizes) -> Iterator[Plan]:
-    """From the most to the least memory."""
-    largest = min(sizes.n_columns, max(LARGEST_RANK, sizes.latent_dim))
-    smallest = min(sizes.n_columns, max(SMALLEST_RANK, sizes.latent_dim))
-    block = max(LARGEST_BLOCK, BYTES_PER_NUMBER * ROWS_TOGETHER * sizes.n_columns)
-    plan = Plan(largest, block, LARGEST_BATCH, sizes.n_landmarks, in_file=False)
-    yield plan
-    while plan.batch_size > SMALLEST_BATCH:
-        block = max(MIB, BYTES_PER_NUMBER * ROWS_TOGETHER * sizes.n_columns, plan.block_bytes // 2)
-        plan = replace(plan, block_bytes=block, batch_size=plan.batch_size // 2)
-        yield plan
-    while plan.rank > smallest:
-        yield replace(plan, in_file=True)
-        plan = replace(plan, rank=max(smallest, plan.rank * 3 // 4))
-        yield plan
-    plan = replace(plan, in_file=True)
-    while plan.n_landmarks > 1:
-        yield plan
-        plan = replace(plan, n_landmarks=plan.n_landmarks * 3 // 4)
-    yield plan
+    yield from sorted(fewer, key=sizes.peak)
 
 
 def number_of_neighbors(perplexity: Any, n_rows: int) -> int:
