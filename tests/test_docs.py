@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import ptsne
 from ptsne.linearize.table import MODULE_RULES, RULES
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -41,3 +42,11 @@ def test_links_lead_to_files(page):
     built = ("gallery/",)  # made with the site
     files = [t for t in targets if "://" not in t and not t.startswith(built)]
     assert not [t for t in files if not any((DOCS / f"{t}{end}").exists() for end in ("", ".md"))]
+
+
+def test_one_version_everywhere():
+    root = DOCS.parent
+    project = re.search(r'^version = "(.+)"', (root / "pyproject.toml").read_text("utf-8"), re.M)
+    cited = re.search(r"^version: (.+)$", (root / "CITATION.cff").read_text("utf-8"), re.M)
+    assert project[1] == cited[1] == ptsne.__version__
+    assert f"\n## {ptsne.__version__} " in (root / "CHANGELOG.md").read_text("utf-8")
