@@ -9,11 +9,11 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # digits take 124 s of processor time instead of 14.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help demo test lint format docs pictures clean
+.PHONY: help demo test lint format docs pictures release-check oldest clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /	/'
 
 demo: $(VENV)/installed  ## maps of iris and digits, explained, in ptsne-demo/
 	$(BIN)/ptsne demo
@@ -38,11 +38,22 @@ docs: $(VENV)/installed-docs  ## the site, in docs/_build/html
 	$(SPHINX) -b html docs docs/_build/html
 	$(SPHINX) -b doctest docs docs/_build/doctest
 
+# What takes too long for every change: archives, threads, long stories of calls.
+release-check: test  ## tests, then the slow proofs: archives, threads, long stories of calls
+	$(INSTALL) build hatchling
+	$(BIN)/python -m pytest -m slow tests/test_packaging.py tests/test_determinism.py tests/test_stateful.py
+
+# Old libraries warn about each other, so that warnings are no errors here.
+oldest: $(VENV)/python-ready  ## tests of maps and files with the oldest libraries, in .venv-oldest
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable . hypothesis pytest
+	.venv-oldest/bin/python -m pytest -o filterwarnings=default tests/test_persistence.py tests/test_estimator.py
+
 pictures: $(VENV)/installed  ## draw the pictures of the README again
 	cd docs/images && $(CURDIR)/$(BIN)/python ../../examples/plot_digits.py
 
 clean:  ## remove the environment and what tools leave behind
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .coverage ptsne-demo
+	rm -rf $(VENV) .venv-oldest .mypy_cache .pytest_cache .ruff_cache .coverage ptsne-demo
 	rm -rf docs/_build docs/gallery docs/reference/generated
 
 # The stamps make a second call instant; a change of the requirements installs again.
