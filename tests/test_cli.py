@@ -14,6 +14,8 @@ from sklearn.datasets import load_iris
 from ptsne import ParametricTSNE
 from ptsne.cli import main
 from ptsne.cli.tables import TableError, read_table
+from ptsne.persistence.checkpoint import CheckpointFile
+from ptsne.training import Checkpoint
 
 # ----------------------------------------------------------------------------------- reading
 
@@ -212,6 +214,30 @@ def test_errors_are_one_line_and_exit_with_2(flowers, capsys, words, message):
     assert status == 2
     assert "Traceback" not in error
     assert re.search(message, error.splitlines()[-1])
+
+
+def test_fit_goes_on_from_a_checkpoint(flowers, capsys, monkeypatch):
+    words = f"fit {flowers}/flowers.csv --label target --perplexity 5 --checkpoint {flowers}/cut"
+
+    def cut(self, *_):
+        kept.append(write(self, *_))
+        if len(kept) == 3:  # empty, and two steps
+            raise KeyError("cut off")
+
+    kept, write = [], CheckpointFile.write
+    monkeypatch.setattr(Checkpoint, "seconds", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointFile, "write", cut)
+        with pytest.raises(KeyError):
+            main([*words.split(), "-o", f"{flowers}/again"])
+    assert (flowers / "cut").exists()
+    status, _, error = run(capsys, *words.split(), "--seed", 1, "-o", flowers / "again")
+    assert status == 2
+    assert "random_state was 0 and is 1" in error
+    assert run(capsys, *words.split(), "-o", flowers / "again")[0] == 0
+    assert not (flowers / "cut").exists()
+    whole, again = (ParametricTSNE.load(flowers / name) for name in ("new/model", "again"))
+    assert_array_equal(whole.embedding_, again.embedding_)
 
 
 def test_ctrl_c_ends_quietly(flowers, capsys, monkeypatch):

@@ -111,6 +111,7 @@ def _new_map(options: argparse.Namespace) -> ParametricTSNE:
         quality=options.quality,
         device=options.device,
         random_state=options.seed,
+        checkpoint=options.checkpoint,
         verbose=1,
     )
 
@@ -220,6 +221,12 @@ def _add_fit(commands: Any) -> None:
         help="keep no row of the table in the model; explanations then name landmarks by number",
     )
     option("--device", default="auto", help='"cpu", "cuda" or "auto" (default)')
+    option(
+        "--checkpoint",
+        type=Path,
+        metavar="FILE",
+        help="keep the unfinished fit there; the same command goes on with it when it was cut off",
+    )
 
 
 def _add_transform(commands: Any) -> None:
