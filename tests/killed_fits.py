@@ -42,9 +42,9 @@ CASES = {
 }
 
 
-def arranged(case, **options):
-    """Rows and estimator of a case, in a process where every step is kept."""
-    Checkpoint.seconds, Checkpoint.share = 0.0, math.inf
+def arranged(case, seconds, **options):
+    """Rows and estimator of a case; its state is kept every few milliseconds, 0: at every step."""
+    Checkpoint.seconds, Checkpoint.share = seconds, math.inf
     if "reduced" in case:
         finetuning.RANK = 16
     if "batches" in case:
@@ -64,8 +64,8 @@ def result_of(map_, X):
     }
 
 
-def fit(case, checkpoint, out):
-    X, map_ = arranged(case, checkpoint=checkpoint)
+def fit(case, checkpoint, out, seconds):
+    X, map_ = arranged(case, seconds, checkpoint=checkpoint)
     np.savez(out, **result_of(map_.fit(X), X))
 
 

@@ -41,10 +41,11 @@ class Fits:
         self.process = subprocess.Popen([sys.executable, script], **pipes)
         self.process.stdout.readline()  # ready
 
-    def __call__(self, case, checkpoint, out, kill_after=None):
+    def __call__(self, case, checkpoint, out, **options):
         """Whether the fit ended before it was killed."""
         request = {"case": case, "checkpoint": checkpoint and str(checkpoint), "out": str(out)}
-        self.process.stdin.write(json.dumps({**request, "kill_after": kill_after}) + "\n")
+        request |= {"kill_after": None, "seconds": 0.02} | options
+        self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 
@@ -64,7 +65,7 @@ def assert_same(first, second):
         assert np.array_equal(first[name], second[name]), name
 
 
-def killed_and_whole(fits, case, n_kills, folder):
+def killed_and_whole(fits, case, n_kills, folder, **options):
     checkpoint, whole, again = (folder / name for name in ("fit.ckpt", "whole.npz", "again.npz"))
     start = perf_counter()
     fits(case, None, whole)
@@ -72,8 +73,8 @@ def killed_and_whole(fits, case, n_kills, folder):
     rng = np.random.default_rng()
     n_left = n_kills
     while n_left:
-        n_left -= not fits(case, checkpoint, again, kill_after=rng.uniform(0, seconds))
-    fits(case, checkpoint, again)
+        n_left -= not fits(case, checkpoint, again, kill_after=rng.uniform(0, seconds), **options)
+    fits(case, checkpoint, again, **options)
     assert_same(whole, again)
     assert sorted(path.name for path in folder.iterdir()) == ["again.npz", "whole.npz"]
 
@@ -88,7 +89,7 @@ def test_a_killed_fit_ends_in_the_same_bits(fits, case, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", killed_fits.CASES)
 def test_twenty_kills_each(fits, case, tmp_path):
-    killed_and_whole(fits, case, 20, tmp_path)
+    killed_and_whole(fits, case, 20, tmp_path, seconds=0)
 
 
 # ---- in this process: an error of a callback cuts a fit off, and leaves its file

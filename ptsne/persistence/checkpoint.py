@@ -275,7 +275,7 @@ def _without_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         _require_storable(value.dtype in DTYPES and not value.is_sparse, name, value.dtype)
         tensors[name] = value.detach().cpu().clone().contiguous()
         return {TENSOR: name}
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: _without_tensors(v, f"{name}/{key}", tensors) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_without_tensors(v, f"{name}/{i}", tensors) for i, v in enumerate(value)]

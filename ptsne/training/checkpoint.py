@@ -248,7 +248,7 @@ def _copied(value: Any) -> Any:
     """The same state in memory of its own, tensors on the CPU."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {name: _copied(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
         return [_copied(part) for part in value]

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from types import TracebackType
 from typing import Any
@@ -171,8 +171,10 @@ class Journal:
 
     def history(self) -> list[dict[str, object]]:
         """Return all records as plain dicts."""
-        fields = [asdict(record) for record in self.records]
-        return [{k: v for k, v in record.items() if k != "_places"} for record in fields]
+        records = [dict(vars(record)) for record in self.records]
+        for record in records:
+            del record["_places"]
+        return records
 
 
 class ProgressBar:
