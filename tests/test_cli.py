@@ -217,7 +217,8 @@ def test_errors_are_one_line_and_exit_with_2(flowers, capsys, words, message):
 
 
 def test_fit_goes_on_from_a_checkpoint(flowers, capsys, monkeypatch):
-    words = f"fit {flowers}/flowers.csv --label target --perplexity 5 --checkpoint {flowers}/cut"
+    words = f"fit {flowers}/flowers.csv --label target --perplexity 5 --quality fast"
+    words = f"{words} --checkpoint {flowers}/cut"
 
     def cut(self, *_):
         kept.append(write(self, *_))
