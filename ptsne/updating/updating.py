@@ -39,6 +39,10 @@ from ptsne.updating.widening import widen
 
 TOLERANCE = 0.01
 """Of the map's spread: how far a known row may move."""
+FEW_LANDMARKS = 200
+"""Up to so many landmarks, every third novel row gets one: fine ones disturb fewer known rows."""
+LEAST_DENSITY = 1 / 8
+"""Landmarks for a novel row beyond: known regions of a long stream have ever fewer."""
 ANCHORS = 20_000
 """Known rows among which neighbours of the newcomers are sought."""
 
@@ -225,7 +229,8 @@ def _grow(model: Model, network: MapNetwork, lesson: _Lesson, known: Known) -> _
     novel = torch.from_numpy(np.flatnonzero(lesson.novel))
     if not len(novel):
         return _Grown(network, novel.numpy(), 0)
-    n_new = max(1, round(len(novel) * m / max(m, number_of_rows(model))))
+    density = max(LEAST_DENSITY, m / max(m, number_of_rows(model)))
+    n_new = max(1, min(len(novel) // 3, FEW_LANDMARKS), round(len(novel) * density))
     K, _, _ = choose_landmarks(z[novel], n_new, lesson.generator)
     larger = widened_atlas(atlas, K)
     is_held = held_by_new(larger, z, m)
