@@ -26,7 +26,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def map_(digits):
-    return ParametricTSNE(max_iter=60, random_state=0).fit(digits[0][:600])
+    return ParametricTSNE(max_iter=200, random_state=0).fit(digits[0][:600])
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def iris():
 
 @pytest.fixture(scope="module")
 def flowers(iris):
-    return ParametricTSNE(perplexity=15, max_iter=60, random_state=0).fit(iris)
+    return ParametricTSNE(perplexity=15, max_iter=200, random_state=0).fit(iris)
 
 
 # --- trust ----------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ def test_what_is_no_digit_is_seen(map_, held_out):
 
 def test_a_class_left_out_is_seen(digits):
     X, y = digits
-    map_ = ParametricTSNE(max_iter=60, random_state=0).fit(X[:600][y[:600] != 0])
+    map_ = ParametricTSNE(max_iter=200, random_state=0).fit(X[:600][y[:600] != 0])
     rows, is_new = X[600:], y[600:] == 0
     trust = map_.explain(rows).trust
     assert roc_auc_score(is_new, trust.percentile) > 0.9
