@@ -39,13 +39,13 @@ def atlas(X):
 @pytest.fixture(scope="module")
 def branch(X):
     """An atlas behind an encoder with ReLUs."""
-    parameters = {"encoder": (8,), "perplexity": 15, "max_iter": 60, "random_state": 0}
+    parameters = {"encoder": (8,), "perplexity": 15, "max_iter": 120, "random_state": 0}
     return ParametricTSNE(**parameters).fit(X)
 
 
 @pytest.fixture(scope="module")
 def mlp(X):
-    parameters = {"projection": (16, 16), "perplexity": 15, "max_iter": 60, "random_state": 0}
+    parameters = {"projection": (16, 16), "perplexity": 15, "max_iter": 120, "random_state": 0}
     return ParametricTSNE(**parameters).fit(X)
 
 

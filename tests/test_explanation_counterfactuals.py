@@ -24,7 +24,7 @@ def explained(load, **parameters):
     X, X_new, _, y_new = train_test_split(
         X, data.target, test_size=0.34, stratify=data.target, random_state=0
     )
-    map_ = ParametricTSNE(max_iter=80, random_state=0, **parameters).fit(X)
+    map_ = ParametricTSNE(max_iter=60, random_state=0, **parameters).fit(X)
     return map_.explain(X_new), y_new.to_numpy(), map_
 
 

@@ -48,7 +48,7 @@ def gain(operation: Operation, slope: Tensor, at_zero: float | Tensor = 0.0) -> 
     --------
     >>> import torch
     >>> from ptsne.linearize import gain, linearization_rule, linearize
-    >>> class Cube(torch.autograd.Function):
+    >>> class Cubed(torch.autograd.Function):
     ...     @staticmethod
     ...     def forward(ctx, z):
     ...         ctx.save_for_backward(z)
@@ -59,9 +59,9 @@ def gain(operation: Operation, slope: Tensor, at_zero: float | Tensor = 0.0) -> 
     ...         return 3 * ctx.saved_tensors[0] ** 2 * gradient
     >>> class Net(torch.nn.Module):
     ...     def forward(self, x):
-    ...         return Cube.apply(x)
-    >>> @linearization_rule(Cube)
-    ... def cube(operation):
+    ...         return Cubed.apply(x)
+    >>> @linearization_rule(Cubed)
+    ... def cubed(operation):
     ...     (z,) = operation.node.saved_tensors
     ...     return gain(operation, z**2)  # z ** 2 is held, z carries x
     >>> linearize(Net().eval(), torch.tensor([[2.0]])).weight(0)

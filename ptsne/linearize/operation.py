@@ -35,7 +35,7 @@ class Held:
     --------
     >>> import torch
     >>> from ptsne.linearize import Held, linearization_rule, linearize
-    >>> class Cube(torch.autograd.Function):
+    >>> class Cubed(torch.autograd.Function):
     ...     @staticmethod
     ...     def forward(ctx, z):
     ...         ctx.save_for_backward(z)
@@ -46,9 +46,9 @@ class Held:
     ...         return 3 * ctx.saved_tensors[0] ** 2 * gradient
     >>> class Net(torch.nn.Module):
     ...     def forward(self, x):
-    ...         return Cube.apply(x)
-    >>> @linearization_rule(Cube)
-    ... def cube(operation):
+    ...         return Cubed.apply(x)
+    >>> @linearization_rule(Cubed)
+    ... def cubed(operation):
     ...     (z,) = operation.node.saved_tensors
     ...     return Held(pull=lambda incoming, outgoing: (z**2 * outgoing[0],))
     >>> linearize(Net().eval(), torch.tensor([[2.0]])).weight(0)
@@ -86,7 +86,7 @@ class Operation:
     --------
     >>> import torch
     >>> from ptsne.linearize import Operation, gain, linearization_rule, linearize
-    >>> class Cube(torch.autograd.Function):
+    >>> class Cubed(torch.autograd.Function):
     ...     @staticmethod
     ...     def forward(ctx, z):
     ...         ctx.save_for_backward(z)
@@ -97,8 +97,8 @@ class Operation:
     ...         return 3 * ctx.saved_tensors[0] ** 2 * gradient
     >>> class Net(torch.nn.Module):
     ...     def forward(self, x):
-    ...         return Cube.apply(x)
-    >>> @linearization_rule(Cube)
+    ...         return Cubed.apply(x)
+    >>> @linearization_rule(Cubed)
     ... def cube(operation: Operation):
     ...     print(operation.edges, operation.tangent)
     ...     (z,) = operation.node.saved_tensors

@@ -37,7 +37,8 @@ class RandomState:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._states = _random_states(device)
+        with PrivateDraws.lock:  # another thread may have put its own there for one operation
+            self._states = _random_states(device)
 
     def held(self) -> "PrivateDraws":
         """Run from the state at construction, and leave the caller's as it is."""
@@ -58,7 +59,7 @@ class PrivateDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
         Where to start.
     """
 
-    _lock = threading.RLock()
+    lock = threading.RLock()
 
     def __init__(self, device: torch.device, states: list[Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -74,7 +75,7 @@ class PrivateDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         if torch.Tag.nondeterministic_seeded not in func.tags:
             return func(*args, **(kwargs or {}))
-        with self._lock:
+        with self.lock:
             before = _random_states(self._device)
             _set_random_states(self._device, self._states)
             try:
