@@ -140,6 +140,7 @@ def register(old: Any, new: Any, X: Any = None, *, scale: bool = False) -> Regis
     Examples
     --------
     >>> import numpy as np
+    >>> from ptsne import register
     >>> Y = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
     >>> turned = Y @ np.array([[0.0, 1.0], [-1.0, 0.0]]) + 5
     >>> bool(register(Y, turned).residual.max() < 1e-12)

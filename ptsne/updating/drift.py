@@ -33,6 +33,7 @@ class Movement(NamedTuple):
     Examples
     --------
     >>> import numpy as np
+    >>> from ptsne.updating.drift import Movement
     >>> Movement.between(np.zeros((2, 2)), np.array([[0.0, 0.0], [3.0, 4.0]])).largest
     5.0
     """
@@ -68,6 +69,7 @@ class Quality(NamedTuple):
     Examples
     --------
     >>> import numpy as np
+    >>> from ptsne.updating.drift import Quality
     >>> X = np.random.default_rng(0).normal(size=(60, 2))
     >>> Quality.of(X, 3 * X, "euclidean")
     Quality(recall=1.0, trustworthiness=1.0)
@@ -97,6 +99,7 @@ class Qualities(NamedTuple):
     Examples
     --------
     >>> import numpy as np
+    >>> from ptsne.updating.drift import Qualities
     >>> X, new = np.random.default_rng(0).normal(size=(2, 60, 2))
     >>> Qualities.of(X, 3 * X, new, 3 * new, "euclidean").all.recall
     1.0
