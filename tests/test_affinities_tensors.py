@@ -35,7 +35,8 @@ def test_scan_is_that_of_numpy(name, dtype, kind, monkeypatch):
     found, cutoff = tensors.TensorScan(scan, "cpu").run(score, everything)
     np.testing.assert_array_equal(found.indices, wanted.indices)
     np.testing.assert_allclose(found.distances, wanted.distances, rtol=1e-14)
-    np.testing.assert_allclose(cutoff, wanted_cutoff, rtol=1e-6)
+    # differences of float32 numbers up to 1: another block shape rounds otherwise
+    np.testing.assert_allclose(cutoff, wanted_cutoff, rtol=1e-6, atol=1e-6)
 
 
 def test_scan_of_queries_does_not_leave_rows_out():
