@@ -21,6 +21,7 @@ import time
 import warnings
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -215,27 +216,68 @@ def speed_lines(record):
     where, stream = record["hardware"], record["streaming"]
     yield ""
     yield (
-        f"{where['cpu']}, {record['threads']} thread(s), torch {record['versions']['torch']}, "
+        f"{where['cpu']}, threads: {record['threads']}, torch {record['versions']['torch']}, "
         f"commit {record['commit']}. W of {stream['rows']:,} rows through {STREAMED}, streaming, "
         f"on {stream['threads']} threads: {stream['seconds']:.1f} s."
     )
 
 
+class Figure(NamedTuple):
+    """A column of the tables of regions: its title, where its number stands, how it is printed."""
+
+    title: str
+    name: str
+    format: str
+
+
+RADIUS = (
+    Figure("p", "p", "{}"),
+    Figure("rows", "rows", "{:,}"),
+    Figure("ms a row", "ms_per_row", "{:,.3g}"),
+    Figure("median radius", "median_radius", "{:.2g}"),
+    Figure("differs from ours by", "differs_from_ours", "{:.0e}"),
+)
+GRADIENTS = (
+    Figure("ms", "ms", "{:,.3g}"),
+    Figure("regions on the way", "regions", "{:,}"),
+    Figure("parts miss of the way", "completeness_error", "{:.2g}"),
+    Figure("differs from exact by", "error", "{:.2%}"),
+)
+
+
 def region_lines(record):
-    for key in ("radius", "gradients"):
-        rows = record[key]
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        yield "| " + " | ".join(name.replace("_", " ") for name in names) + " |"
-        yield "| " + " | ".join("---" for _ in names) + " |"
-        for row in rows:
-            yield "| " + " | ".join(_cell(row.get(name)) for name in names) + " |"
-        yield ""
+    yield "Radius of the region around a row:"
+    yield ""
+    yield from region_table(record["radius"], RADIUS)
+    yield ""
+    yield "Integrated gradients of one output, from black to a digit:"
+    yield ""
+    yield from region_table(record["gradients"], GRADIENTS)
+    yield ""
+    yield (
+        f"Medians of three runs or more. {record['cpu']}, threads: {record['threads']}, load "
+        f"average {record['load_at_start']:.1f}: times are to be compared with each other; torch "
+        f"{record['versions']['torch']}, captum {record['versions']['captum']}, commit "
+        f"{record['commit']}."
+    )
 
 
-def _cell(value):
+def region_table(rows, columns):
+    yield "| network | method | " + " | ".join(column.title for column in columns) + " |"
+    yield "| --- | --- |" + " ---: |" * len(columns)
+    for row in rows:
+        cells = [cell(row.get(column.name), column.format) for column in columns]
+        yield f"| {row['network']} | {row['method']} | " + " | ".join(cells) + " |"
+
+
+def cell(value, form):
+    """A number as it is printed; of several runs the median; nothing where nothing was measured."""
     if value is None:
         return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    text = form.format(value["median"] if isinstance(value, dict) else value)
+    if "e+" in text:  # three digits of 1288.2 are 1.29e+03
+        text = f"{float(text):,.0f}"
+    return text.replace("e-0", "e-")
 
 
 def write_page():

@@ -92,13 +92,12 @@ COSTS = [
 SMALL = [
     both("recall", "recall_15"),
     both("10-NN accuracy", "accuracy_10"),
-    both("trustworthiness", "trustworthiness_15"),
     both("fidelity of W", "fidelity_r2", digits=2),
     KL,
     one("fit, s", "seconds", "fit", digits=1, lower_wins=True),
-    one("transform, s", "seconds", "transform", lower_wins=True),
-    one("GiB", "memory_gib", "fit", digits=2, lower_wins=True),
+    one("transform, s", "seconds", "transform", digits=2, lower_wins=True),
 ]
+LEFT_OUT = ("ptsne-fast", "ptsne-high")  # of the small table: presets; no peer is
 
 
 # --- cells ----------------------------------------------------------------------------------------
@@ -329,17 +328,23 @@ def report(all_records):
 
 
 def small_report(all_records, dataset):
-    """The text for README.md."""
+    """The text for README.md: all methods of one data set, ours with its defaults."""
     if dataset not in all_records:
         raise ValueError(f"there are no figures of {dataset}; run benchmarks/run.py first")
-    dataset_records = all_records[dataset]
-    caption = f"Held-out / training rows; {_data(dataset_records)}"
-    parts = [
-        table(dataset_records, SMALL),
-        footnote(dataset_records),
-        f"{caption} {provenance(dataset_records)}",
-    ]
-    return "\n\n".join(filter(None, parts))
+    shown = [record for record in all_records[dataset] if record["method"] not in LEFT_OUT]
+    data = next(record["data"] for record in shown if record["data"])
+    places = [record["conditions"] for record in shown]
+    machines = "; ".join(sorted({f"{where['cpu']}, {where['cores']} cores" for where in places}))
+    threads = " or ".join(str(n) for n in sorted({where["threads"] for where in places}))
+    days = sorted({run["date"][:10] for record in shown for run in record["runs"]})
+    busy = f" {BUSY}: the machine was busy, seconds are too many." if footnote(shown) else ""
+    caption = (
+        f"Held-out / training rows; {dataset}: {data['training_rows']:,} and "
+        f"{data['held_out_rows']:,} rows of {data['columns']:,} columns. {machines}, {threads} "
+        f"{'thread' if threads == '1' else 'threads'}; "
+        f"{' to '.join(dict.fromkeys([days[0], days[-1]]))}.{busy}"
+    )
+    return f"{table(shown, SMALL)}\n\n{caption}"
 
 
 def fill(text, content):

@@ -114,6 +114,18 @@ sphinx_gallery_conf = {
 
 doctest_default_flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 doctest_test_doctest_blocks = "default"
+# What examples write goes with them, and so do their figures.
+doctest_global_setup = """
+import os as _os, tempfile as _tempfile
+_home, _folder = _os.getcwd(), _tempfile.TemporaryDirectory()
+_os.chdir(_folder.name)
+"""
+doctest_global_cleanup = """
+import matplotlib.pyplot as _plt
+_plt.close("all")
+_os.chdir(_home)
+_folder.cleanup()
+"""
 
 # --- theme ----------------------------------------------------------------------------------------
 

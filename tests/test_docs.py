@@ -4,15 +4,25 @@
 """
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 import ptsne
+from ptsne.cli import _parser
 from ptsne.linearize.table import MODULE_RULES, RULES
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
+BUILT = ("_build", "generated")
+WRITTEN = [
+    *sorted(ROOT.glob("*.md")),
+    ROOT / "benchmarks" / "README.md",
+    ROOT / "datasets" / "README.md",
+    *(page for page in sorted(DOCS.rglob("*.md")) if not set(BUILT) & set(page.parts)),
+]
 
 
 @pytest.fixture
@@ -30,23 +40,72 @@ def rules():
 def test_python_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {}
-    for code in re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), flags=re.M | re.S):
-        if code.startswith(">>>"):  # run by `make docs`, which compares what it prints
-            continue
+    for code in blocks(page, r"{testsetup}|python"):
+        if not code.startswith(">>>"):  # run by `make docs`, which compares what it prints
+            exec(compile(code, page.name, "exec"), names)
+    for code in blocks(page, "{testcleanup}"):
         exec(compile(code, page.name, "exec"), names)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_links_lead_to_files(page):
-    targets = re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8"))
-    built = ("gallery/",)  # made with the site
-    files = [t for t in targets if "://" not in t and not t.startswith(built)]
-    assert not [t for t in files if not any((DOCS / f"{t}{end}").exists() for end in ("", ".md"))]
+def blocks(page, language):
+    """Code blocks of a page."""
+    text = page.read_text("utf-8")
+    return re.findall(rf"^```(?:{language})\n(.*?)^```", text, flags=re.M | re.S)
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_python_is_shown_without_being_run(page):
+    languages = set(re.findall(r"^ *```([\w{}-]+)", page.read_text("utf-8"), flags=re.M))
+    directives = {language for language in languages if language.startswith("{")}
+    assert languages - directives <= {"python", "bash", "text"}
+
+
+def links(page):
+    """What a page links to inside the project, as (path or "", anchor or "")."""
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.M | re.S)
+    targets = re.findall(r"\]\(<?([^)\s>]+)>?\)", text)
+    return [target.partition("#")[::2] for target in targets if "://" not in target]
+
+
+def found(page, path):
+    """The file that a link leads to; pages of the gallery are made from the examples."""
+    target = page.parent / path if path else page
+    if target.parent.name == "gallery":
+        is_index = target.stem == "index"
+        target = ROOT / "examples" / ("GALLERY_HEADER.rst" if is_index else f"{target.stem}.py")
+    return next((t for t in (target, Path(f"{target}.md")) if t.exists()), None)
+
+
+def anchors(page):
+    """Anchors of a page's headings, as MyST and GitHub make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for path, anchor in links(page):
+        target = found(page, path)
+        assert target, f"{path} is not there"
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor} is not there"
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_exist(page):
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    blocks = re.findall(r"^ *```bash\n(.*?)^ *```", page.read_text("utf-8"), flags=re.M | re.S)
+    for line in "".join(blocks).splitlines():
+        words = [word for word in shlex.split(line, comments=True) if "=" not in word]
+        if words[:1] == ["make"]:
+            assert all(re.search(f"^{target}:", makefile, flags=re.M) for target in words[1:])
+        elif words[:1] == ["python"] and words[1].endswith(".py"):
+            assert (ROOT / words[1]).exists(), words[1]
+        elif words[:1] == ["ptsne"]:
+            assert _parser().parse_args(words[1:]).command == words[1]
 
 
 def test_one_version_everywhere():
-    root = DOCS.parent
-    project = re.search(r'^version = "(.+)"', (root / "pyproject.toml").read_text("utf-8"), re.M)
-    cited = re.search(r"^version: (.+)$", (root / "CITATION.cff").read_text("utf-8"), re.M)
+    project = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.M)
+    cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text("utf-8"), re.M)
     assert project[1] == cited[1] == ptsne.__version__
-    assert f"\n## {ptsne.__version__} " in (root / "CHANGELOG.md").read_text("utf-8")
+    assert f"\n## {ptsne.__version__} " in (ROOT / "CHANGELOG.md").read_text("utf-8")
