@@ -2,8 +2,6 @@
 
 import copy
 import os
-import tempfile
-import warnings
 from collections.abc import Sequence
 from functools import partial
 from numbers import Integral, Real
@@ -12,64 +10,24 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import Tags, check_array, check_random_state
+from sklearn.utils import Tags, check_array
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from ptsne import affinities, export, persistence
-from ptsne.devices import advice_on_memory, give_back_memory, is_gpu, resolve_device
-from ptsne.explanation import (
-    Baseline,
-    Calibration,
-    Explanation,
-    Source,
-    calibrate,
-    explain_rows,
-)
-from ptsne.lazy import LazyRows, apply_by_blocks, is_dask
-from ptsne.losses import Edges
+from ptsne import export, persistence
+from ptsne.devices import resolve_device
+from ptsne.explanation import Baseline, Calibration, Explanation, Source, explain_rows
+from ptsne.fitting import NEIGHBORS_PER_PERPLEXITY, callbacks_of, fit_inverse, fit_map
+from ptsne.lazy import apply_by_blocks, is_dask
 from ptsne.metrics import trustworthiness
-from ptsne.networks import MapNetwork, apply_by_rows, fit_standardize, standardized_float32
-from ptsne.rows import (
-    Rows,
-    as_dense,
-    as_matrix,
-    float32_copy,
-    part_of,
-    plain,
-    read_rows,
-    require_explainable,
-    require_room,
-)
-from ptsne.streaming import budget_bytes, place_lazily, prepare
-from ptsne.training import (
-    INTERRUPTED,
-    QUALITIES,
-    Callback,
-    Checkpoint,
-    Journal,
-    Objective,
-    ProgressBar,
-    Randomness,
-    Task,
-    World,
-    joined,
-    map_settings,
-    own_entries,
-    shared_neighbors,
-    train_inverse,
-    train_map,
-)
+from ptsne.networks import MapNetwork, apply_by_rows
+from ptsne.rows import Rows, as_dense, in_memory, plain, read_rows, require_explainable
+from ptsne.streaming import place_lazily
+from ptsne.training import QUALITIES, Callback, Journal, ProgressBar
 from ptsne.updating import Drift, Stream, update_map
 
-NEIGHBORS_PER_PERPLEXITY = 3
-NEAR = 30
-"""Neighbours of a row that the training looks at beside P."""
-FLOAT32_BYTES = 4
 SCORED_ROWS = 2000
 
 
@@ -325,11 +283,12 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             `embedding_`; a DataFrame where `set_output` asks for one.
         """
         trained = copy.copy(self)
-        trained._train(X, y, neighbors)
+        delete_checkpoint = fit_map(trained, X, y, neighbors)
         stale = vars(self).keys() - vars(trained).keys()
         self.__dict__.update(vars(trained))
         for name in stale:
             delattr(self, name)
+        delete_checkpoint()
         return self.embedding_
 
     def update(
@@ -366,12 +325,12 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         ParametricTSNE
             Itself. An error leaves it as it was.
         """
-        rows = _in_memory(self._rows(X))
-        kept = None if keep is None else _in_memory(self._rows(keep))
+        rows = in_memory(self._rows(X))
+        kept = None if keep is None else in_memory(self._rows(keep))
         updated = copy.copy(self)
         updated.__dict__.update(vars(self))  # a copy leaves the rows behind
         with ProgressBar(enabled=self.verbose > 0) as bar:
-            journal = Journal([*_as_sequence(self.callbacks), bar])
+            journal = Journal([*callbacks_of(self.callbacks), bar])
             how: dict[str, Any] = {"tolerance": tolerance, "keep": kept, "journal": journal}
             updated.drift_ = update_map(updated, rows, y, **how)
         self.__dict__.update(vars(updated))
@@ -401,7 +360,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """
         if self.__sklearn_is_fitted__():
             return self.update(X, y)
-        rows = _in_memory(read_rows(self, X, reset=self._waiting is None))
+        rows = in_memory(read_rows(self, X, reset=self._waiting is None))
         if self._waiting is None:
             needed = NEIGHBORS_PER_PERPLEXITY * float(np.max(self.perplexity)) + 1
             self._waiting = Stream(int(np.ceil(needed)))
@@ -511,7 +470,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
                 f"got an array of shape {places.shape}"
             )
         if self._inverse is None:
-            self._inverse = self._train_inverse()
+            self._inverse = fit_inverse(self)
         return apply_by_rows(_to(self._inverse, places.dtype), places)
 
     def score(self, X: Any, y: object = None) -> float:  # noqa: ARG002
@@ -625,220 +584,6 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             dtype=dtype,
         )
 
-    def _train(self, X: Any, y: Any, neighbors: Any) -> None:
-        """Everything that fitting does, in place."""
-        self._check_parameters()
-        if self.memory_budget is not None:
-            if self.target_weight:
-                raise ValueError("target_weight needs all rows in memory; set memory_budget=None")
-            if self.distributed:
-                raise ValueError("memory_budget is for one process; set distributed=False")
-            budget = budget_bytes(self.memory_budget)
-            rows = read_rows(self, X, reset=True, min_rows=2, streamed=True)
-            self._train_streamed(rows, neighbors, budget)
-            return
-        rows = read_rows(self, X, reset=True, min_rows=2)
-        if sparse.issparse(as_matrix(rows)):
-            require_room(rows.shape, FLOAT32_BYTES, "fit fewer rows")
-        device = resolve_device(self.device)
-        with (
-            advice_on_memory(rows.shape),
-            joined(self.distributed, rows.shape, device) as world,
-        ):
-            self._train_rows(_in_memory(rows), y, neighbors, device, world)
-
-    def _check_parameters(self) -> None:
-        """What scikit-learn's constraints let pass."""
-        self._validate_params()
-        for name, value in self.get_params(deep=False).items():
-            held = value if isinstance(value, (list, tuple)) else [value]
-            is_number = name not in {"verbose", "distributed"}
-            if is_number and any(isinstance(v, bool) for v in held):
-                raise ValueError(f"{name} must be made of numbers, not truth values; got {value!r}")
-        wrong = [c for c in _as_sequence(self.callbacks) if not callable(c)]
-        if wrong:
-            raise ValueError(f"callbacks must be callables; got {wrong[0]!r}")
-        if self.checkpoint is not None and (self.distributed or self.memory_budget is not None):
-            raise ValueError(
-                "checkpoint is for one process that has all rows in memory; set distributed=False "
-                "and memory_budget=None, or checkpoint=None"
-            )
-
-    def _train_rows(
-        self, rows: Rows, y: Any, neighbors: Any, device: torch.device, world: World
-    ) -> None:
-        classes = affinities.class_numbers(y, len(rows)) if self.target_weight else None
-        rng = check_random_state(self.random_state)
-        seed = world.same(int(rng.randint(2**31 - 1)))
-        self._mean = rows.mean(0, dtype=np.float64)
-        self.perplexity_ = _lower_perplexity(self.perplexity, len(rows))
-        settings = map_settings(rows.shape, self.get_params(deep=False))
-        given = None if neighbors is None else affinities.neighbors_from_graph(neighbors, len(rows))
-        file = persistence.open_checkpoint(
-            self.get_params(deep=False), (as_matrix(rows), given, classes), device, (seed, rng)
-        )
-        generator = torch.Generator().manual_seed(file.seed)
-        search = partial(self._neighbors, rows, file.rng, device, world)
-        graph = given or file.neighbors(search)
-        with ProgressBar(enabled=self.verbose > 0) as bar:
-            journal = Journal([*_as_sequence(self.callbacks), bar], world=world)
-            journal.checkpoint = Checkpoint(file.store, journal, Randomness(generator, device))
-            P = world.once(lambda: self._probabilities(rows, graph, classes, file.rng, device))
-            task = self._task(rows, graph, P, journal, generator, device=device)
-            network, landmark_rows = train_map(task, settings)
-        self._finish(rows, network.cpu(), landmark_rows, journal, task.objective)
-        if journal.stopped != INTERRUPTED:
-            file.remove()
-
-    def _finish(
-        self,
-        rows: Rows,
-        network: MapNetwork,
-        landmark_rows: torch.Tensor,
-        journal: Journal,
-        objective: Objective,
-    ) -> None:
-        """What training has learned, and how well."""
-        if journal.stopped == INTERRUPTED:
-            message = "training was interrupted; the best map so far is kept"
-            warnings.warn(message, ConvergenceWarning, stacklevel=5)
-        self._store(rows, network, landmark_rows, journal)
-        y = torch.from_numpy(self.embedding_ / objective.unit)
-        weight = objective.edges.weight
-        self.kl_divergence_ = float(objective.gradient(y.to(weight.device, torch.float32))[1])
-
-    def _train_streamed(self, rows: LazyRows, neighbors: Any, budget: int) -> None:
-        """The same within a memory budget; within half of it where memory is not enough."""
-        try:
-            with advice_on_memory(rows.shape):
-                self._stream(rows, neighbors, budget)
-        except MemoryError as error:
-            message = f"{error}; training again with a memory_budget of {budget // 2} bytes"
-            warnings.warn(message, UserWarning, stacklevel=4)
-            with advice_on_memory(rows.shape):
-                self._stream(rows, neighbors, budget // 2)
-
-    def _stream(self, rows: LazyRows, neighbors: Any, budget: int) -> None:
-        self.perplexity_ = _lower_perplexity(self.perplexity, len(rows))
-        parameters = {**self.get_params(deep=False), "perplexity": self.perplexity_}
-        folder = tempfile.TemporaryDirectory(prefix="ptsne-", ignore_cleanup_errors=True)
-        with folder, ProgressBar(enabled=self.verbose > 0) as bar:
-            journal = Journal([*_as_sequence(self.callbacks), bar])
-            prepared = prepare(
-                rows,
-                budget,
-                parameters,
-                neighbors,
-                journal=journal,
-                folder=folder.name,
-                random_state=check_random_state(self.random_state),
-                device=resolve_device(self.device),
-            )
-            network, landmark_rows = train_map(prepared.task, prepared.settings)
-            self._mean, rows = prepared.mean, prepared.rows
-            network, objective = prepared.unfold(network.cpu()), prepared.task.objective
-            del prepared  # the reduced rows
-            give_back_memory()
-            self._finish(rows, network, landmark_rows, journal, objective)
-
-    def _neighbors(
-        self, rows: Rows, rng: np.random.RandomState, device: torch.device, world: World
-    ) -> affinities.Neighbors:
-        """Neighbours of the training rows."""
-        X, metric = as_matrix(rows), self.metric
-        largest = float(np.max(self.perplexity_))
-        k = max(1, min(len(rows) - 1, int(NEIGHBORS_PER_PERPLEXITY * largest)))
-        if world.size > 1 and affinities.is_searched_exactly(X, metric=metric, device=device):
-            return shared_neighbors(X, k, metric, device, world)
-        return world.once(
-            lambda: affinities.nearest_neighbors(
-                X, k, metric=metric, random_state=rng, device=device
-            )
-        )
-
-    def _probabilities(
-        self,
-        rows: Rows,
-        graph: affinities.Neighbors,
-        classes: NDArray[np.int64] | None,
-        rng: np.random.RandomState,
-        device: torch.device,
-    ) -> sparse.csr_array | affinities.TensorPairs:
-        """Joint probabilities P (N, N), of neighbours alone or of classes too."""
-        if is_gpu(device) and classes is None and not self.distributed:
-            return affinities.tensor_pairs(graph, self.perplexity_, device=device)
-        if classes is None:
-            return affinities.joint_probabilities(graph, self.perplexity_)
-        return affinities.supervised_probabilities(
-            as_matrix(rows),
-            graph,
-            self.perplexity_,
-            classes,
-            self.target_weight,
-            metric=self.metric,
-            random_state=rng,
-            device=device,
-        )
-
-    def _task(
-        self,
-        rows: Rows,
-        graph: affinities.Neighbors,
-        P: sparse.csr_array | affinities.TensorPairs,
-        journal: Journal,
-        generator: torch.Generator,
-        *,
-        device: torch.device,
-    ) -> Task:
-        """Data and objective on the device."""
-        world = journal.world
-        own = world.rows(len(rows))
-        sigma, unit = None, 1.0
-        if self.similarity == "gaussian":
-            bandwidths = affinities.conditional_probabilities(graph.distances, self.perplexity_)
-            unit = float(np.median(bandwidths.sigma)) or 1.0
-            sigma = torch.from_numpy(bandwidths.sigma / unit).to(device, torch.float32)
-        elif world.size > 1 and sparse.issparse(P):
-            P = own_entries(P, own)
-        standardize = fit_standardize(rows)
-        if isinstance(self.encoder, nn.Module):
-            x = float32_copy(part_of(rows, own))
-        else:  # in float64, so that rows far from zero keep their digits
-            x = standardized_float32(standardize, part_of(rows, own))
-        if isinstance(P, affinities.TensorPairs):
-            edges = Edges.from_pairs(*P)
-        else:
-            edges = Edges.from_sparse(P, dtype=torch.float32, device=device)
-        neighbors = torch.from_numpy(graph.indices[own, :NEAR]).to(device)
-        X = torch.from_numpy(x).to(device)
-        return Task(
-            X,
-            standardize.to(device),
-            neighbors,
-            Objective(edges, self.dof, sigma, unit, world),
-            journal,
-            generator,
-            world,
-        )
-
-    def _store(
-        self, rows: Rows, network: MapNetwork, landmark_rows: torch.Tensor, journal: Journal
-    ) -> None:
-        """Learned attributes."""
-        self.network_ = network.double().requires_grad_(False)
-        self.landmark_indices_ = landmark_rows.numpy()
-        self.history_ = journal.history()
-        self.n_iter_ = journal.n_iterations
-        self._landmark_rows = rows[self.landmark_indices_]
-        self._training_rows, self._training_numbers, self._waiting = rows, None, None
-        self._inverse = None
-        self._n_features_out = self.n_components
-        world = journal.world
-        y = torch.from_numpy(self._place(part_of(rows, world.rows(len(rows)))))
-        self.embedding_ = world.gather(y.to(world.device)).cpu().numpy()
-        calibration = world.once(lambda: calibrate(self._network(rows.dtype), rows))
-        self._trust_quantiles, self._trust_readout = calibration
-
     def _calibration(self) -> Calibration | None:
         """What trust compares with; None in a file from before it was measured."""
         if getattr(self, "_trust_quantiles", None) is None:
@@ -869,21 +614,6 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def _place(self, rows: Rows) -> NDArray[Any]:
         return apply_by_blocks(partial(apply_by_rows, self._network(rows.dtype)), rows)
 
-    def _train_inverse(self) -> nn.Module:
-        if self._training_rows is None:
-            raise ValueError(
-                "the decoder of inverse_transform was not trained before this estimator was "
-                "pickled or saved; call inverse_transform once after fit, then pickle or save"
-            )
-        generator = torch.Generator().manual_seed(
-            check_random_state(self.random_state).randint(2**31 - 1)
-        )
-        x = torch.from_numpy(float32_copy(self._training_rows))
-        places = self._place(self._training_rows)
-        y = torch.from_numpy(places.astype(np.float32))
-        with ProgressBar(enabled=self.verbose > 0) as bar:
-            return train_inverse(x, y, Journal([bar]), generator)
-
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
@@ -891,30 +621,6 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_training_rows": None, "_training_numbers": None}
-
-
-def _lower_perplexity(perplexity: float | Sequence[float], n_samples: int) -> Any:
-    """Perplexities that `n_samples` rows allow, (N - 1) / 3 at most, with a warning."""
-    try:
-        values = np.atleast_1d(np.asarray(perplexity, dtype=float))
-    except (TypeError, ValueError):
-        values = np.array([np.nan])
-    if values.ndim != 1 or not len(values) or not ((values > 0) & np.isfinite(values)).all():
-        raise ValueError(f"perplexity must be positive, or a list of such; got {perplexity!r}")
-    highest = max(1.0, (n_samples - 1) / NEIGHBORS_PER_PERPLEXITY)
-    if values.max() > highest:
-        message = (
-            f"perplexity {perplexity} is too high for {n_samples} rows; using {highest:.4g}, a "
-            "third of the other rows; lower perplexity or pass more rows"
-        )
-        warnings.warn(message, UserWarning, stacklevel=5)
-    lowered = np.minimum(values, highest)
-    return float(lowered[0]) if np.ndim(perplexity) == 0 else sorted(set(lowered.tolist()))
-
-
-def _in_memory(rows: Rows) -> Rows:
-    """Rows that are read from a file as one array, others as they are."""
-    return as_dense(rows) if isinstance(rows, LazyRows) else rows
 
 
 def _to(network: Any, dtype: Any, device: torch.device | str = "cpu") -> Any:
@@ -925,9 +631,3 @@ def _to(network: Any, dtype: Any, device: torch.device | str = "cpu") -> Any:
     if all(t.dtype == wanted and t.device.type == torch.device(device).type for t in floating):
         return network
     return copy.deepcopy(network).to(device, wanted)
-
-
-def _as_sequence(callbacks: Callback | Sequence[Callback] | None) -> Sequence[Callback]:
-    if callbacks is None:
-        return ()
-    return [callbacks] if callable(callbacks) else list(callbacks)

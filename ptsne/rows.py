@@ -168,6 +168,11 @@ def as_dense(rows: Rows) -> NDArray[Any]:
     return dense
 
 
+def in_memory(rows: Rows) -> Rows:
+    """Rows that are read from a file as one array, others as they are."""
+    return _read_all(rows) if isinstance(rows, LazyRows) else rows
+
+
 def _read_all(rows: LazyRows) -> NDArray[Any]:
     """Lazy rows in memory."""
     result = np.empty(rows.shape, rows.dtype)

@@ -15,7 +15,7 @@ FLOORS = [
     {"networks", "classifiers", "linearize"},
     {"training", "regions", "decomposition"},
     {"explanation", "persistence", "rows", "export", "streaming"},
-    {"updating"},
+    {"fitting", "updating"},
     {"estimator", "pipelines", "plots"},
     {"report", "evaluation", "single_cell"},
     {"cli"},

@@ -426,7 +426,7 @@ def test_half_of_the_budget_is_tried_where_memory_runs_out(monkeypatch):
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return prepare(rows, budget, *arguments, **options)
 
-    monkeypatch.setattr("ptsne.estimator.prepare", limited)
+    monkeypatch.setattr("ptsne.fitting.streamed.prepare", limited)
     with pytest.warns(UserWarning, match="not enough memory to fit 240 rows.*training again with"):
         quick(max_iter=10, memory_budget="256MiB").fit(WIDE)
     assert budgets == [256 * MIB, 128 * MIB]
@@ -436,7 +436,7 @@ def test_memory_that_runs_out_twice_is_an_error(monkeypatch):
     def none(*_, **__):
         raise MemoryError("no")
 
-    monkeypatch.setattr("ptsne.estimator.prepare", none)
+    monkeypatch.setattr("ptsne.fitting.streamed.prepare", none)
     with (
         pytest.warns(UserWarning, match="training again"),
         pytest.raises(MemoryError, match="memory_budget"),
