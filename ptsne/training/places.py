@@ -114,8 +114,18 @@ class Schedule:
         return self.early_exaggeration if iteration < self.early else self.exaggeration
 
 
-class _Walk:
-    """Places on their way: momentum, gains, and the best so far."""
+class Walk:
+    """Places on their way: momentum, gains, and the best so far.
+
+    Parameters
+    ----------
+    places : Tensor of shape (m, K)
+        Start.
+
+    References
+    ----------
+    van der Maaten and Hinton 2008, section 3.4; Jacobs 1988 (gains).
+    """
 
     def __init__(self, places: Tensor) -> None:
         self.V = places
@@ -134,7 +144,6 @@ class _Walk:
         velocity = 0.8 * self._velocity - rate * self._gains * step
         self._velocity = velocity.clamp_(-STEP_LIMIT, STEP_LIMIT)
         self.V = self.V + self._velocity
-        self.V -= self.V.mean(0)
 
     @property
     def result(self) -> Tensor:
@@ -176,12 +185,8 @@ def optimise_places(
     -------
     Tensor of shape (m, K)
         The best places found (lowest KL after the exaggeration).
-
-    References
-    ----------
-    van der Maaten and Hinton 2008, section 3.4; Jacobs 1988 (gains).
     """
-    walk, n_iterations = _Walk(places), len(schedule)
+    walk, n_iterations = Walk(places), len(schedule)
     objective = task.objective
     if attention is not None:
         objective = objective.grouped(attention.group, attention.n_places)
@@ -202,4 +207,5 @@ def optimise_places(
                     "places", iteration + 1, n_iterations, loss=value, kl=value, places=now
                 )
             walk.move(step, schedule.learning_rate / exaggeration)
+            walk.V -= walk.V.mean(0)
     return walk.result

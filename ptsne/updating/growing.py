@@ -24,10 +24,10 @@ from ptsne.training import Journal
 from ptsne.training.descent import Adam, Group
 from ptsne.training.finetuning import Blend, Pairs, blend_pairs, directional_derivative
 from ptsne.training.landmarks import nearest_rows
+from ptsne.training.places import Walk
 from ptsne.updating.room import free_spot
 
 FIDELITY_SCALE = 2.0
-STEP_LIMIT = 5.0
 RECORD_EVERY = 10
 
 Gradient = Callable[[Tensor, float], tuple[Tensor, Tensor]]
@@ -285,16 +285,13 @@ def _descend(
     journal: Journal | None = None,
 ) -> Tensor:
     """Gradient descent with momentum and gains, as for the places of a whole map."""
-    velocity, gains = torch.zeros_like(V), torch.ones_like(V)
+    walk = Walk(V)
     for i, exaggeration in enumerate(factors):
-        step, kl = pull(V, exaggeration)
-        gains = torch.where(step * velocity > 0, gains * 0.8, gains + 0.2).clamp_(min=0.01)
-        velocity = 0.8 * velocity - learning_rate / exaggeration * gains * step
-        velocity = velocity.clamp_(-STEP_LIMIT, STEP_LIMIT)
-        V = V + velocity
+        step, kl = pull(walk.V, exaggeration)
+        walk.move(step, learning_rate / exaggeration)
         if journal is not None and (i + 1) % RECORD_EVERY == 0:
             journal.record("update", i + 1, len(factors), loss=float(kl))
-    return V
+    return walk.V
 
 
 def _fit_charts(
