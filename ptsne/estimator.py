@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar
@@ -23,7 +23,7 @@ from ptsne.fitting import NEIGHBORS_PER_PERPLEXITY, callbacks_of, fit_inverse, f
 from ptsne.lazy import apply_by_blocks, is_dask
 from ptsne.metrics import trustworthiness
 from ptsne.networks import MapNetwork, apply_by_rows
-from ptsne.rows import Rows, as_dense, in_memory, plain, read_rows, require_explainable
+from ptsne.rows import Rows, explainable_rows, in_memory, plain, read_rows
 from ptsne.streaming import place_lazily
 from ptsne.training import QUALITIES, Callback, Journal, ProgressBar
 from ptsne.updating import Drift, Stream, update_map
@@ -266,7 +266,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         ParametricTSNE
             Itself, fitted. An error leaves it as it was: an earlier map stays usable.
         """
-        self.fit_transform(X, y, neighbors=neighbors)
+        self._fit(X, y, neighbors)()
         return self
 
     def fit_transform(self, X: Any, y: Any = None, *, neighbors: Any = None) -> Any:
@@ -282,13 +282,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         ndarray of shape (N, K)
             `embedding_`; a DataFrame where `set_output` asks for one.
         """
-        trained = copy.copy(self)
-        delete_checkpoint = fit_map(trained, X, y, neighbors)
-        stale = vars(self).keys() - vars(trained).keys()
-        self.__dict__.update(vars(trained))
-        for name in stale:
-            delattr(self, name)
-        delete_checkpoint()
+        self._fit(X, y, neighbors)()
         return self.embedding_
 
     def update(
@@ -410,7 +404,8 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         Explanation
             W, b, contributions, landmarks, ... for each row.
         """
-        rows = self._validated(X)
+        check_is_fitted(self)
+        rows = explainable_rows(self, X)
         source = Source(
             self._network(rows.dtype),
             method,
@@ -584,6 +579,16 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             dtype=dtype,
         )
 
+    def _fit(self, X: Any, y: Any, neighbors: Any) -> Callable[[], None]:
+        """Train the map; what is returned deletes the checkpoint."""
+        trained = copy.copy(self)
+        delete_checkpoint = fit_map(trained, X, y, neighbors)
+        stale = vars(self).keys() - vars(trained).keys()
+        self.__dict__.update(vars(trained))
+        for name in stale:
+            delattr(self, name)
+        return delete_checkpoint
+
     def _calibration(self) -> Calibration | None:
         """What trust compares with; None in a file from before it was measured."""
         if getattr(self, "_trust_quantiles", None) is None:
@@ -594,12 +599,6 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """Checked rows; sparse ones stay so until they are sliced."""
         check_is_fitted(self)
         return read_rows(self, X)
-
-    def _validated(self, X: Any) -> NDArray[Any]:
-        """Checked rows as one dense array."""
-        rows = self._rows(X)
-        require_explainable(rows)
-        return as_dense(rows)
 
     def _network(self, dtype: Any) -> MapNetwork:
         """The network on the device: our own in float64, whatever the precision of the rows."""
@@ -621,6 +620,27 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_training_rows": None, "_training_numbers": None}
+
+
+def fit_to_file(
+    model: ParametricTSNE, X: Any, path: str | os.PathLike[str], *, landmark_rows: bool = True
+) -> None:
+    """Fit a map and save it: a checkpoint is deleted once the map is in its file, not before.
+
+    Parameters
+    ----------
+    model : ParametricTSNE
+        Fitted in place.
+    X : array-like of shape (N, D)
+        Rows, as for `ParametricTSNE.fit`.
+    path : path-like
+        File to write.
+    landmark_rows : bool
+        As in `ParametricTSNE.save`.
+    """
+    delete_checkpoint = model._fit(X, None, None)
+    model.save(path, landmark_rows=landmark_rows)
+    delete_checkpoint()
 
 
 def _to(network: Any, dtype: Any, device: torch.device | str = "cpu") -> Any:

@@ -168,6 +168,13 @@ def as_dense(rows: Rows) -> NDArray[Any]:
     return dense
 
 
+def explainable_rows(estimator: Any, X: Any) -> NDArray[Any]:
+    """Rows of any kind, checked against the columns of a fitted map, as one dense array (N, D)."""
+    rows = read_rows(estimator, X)
+    require_explainable(rows)
+    return as_dense(rows)
+
+
 def in_memory(rows: Rows) -> Rows:
     """Rows that are read from a file as one array, others as they are."""
     return _read_all(rows) if isinstance(rows, LazyRows) else rows

@@ -241,6 +241,23 @@ def test_fit_goes_on_from_a_checkpoint(flowers, capsys, monkeypatch):
     assert_array_equal(whole.embedding_, again.embedding_)
 
 
+def test_the_checkpoint_stays_until_the_model_is_written(flowers, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    words = f"fit {flowers}/flowers.csv --label target --perplexity 5 --quality fast"
+    words = f"{words} --checkpoint {flowers}/kept -o {flowers}/late"
+    with monkeypatch.context() as patch:
+        patch.setattr(ParametricTSNE, "save", full)
+        status, _, error = run(capsys, *words.split())
+    assert status == 2
+    assert "No space left" in error
+    assert (flowers / "kept").exists()
+    assert run(capsys, *words.split())[0] == 0
+    assert (flowers / "late").exists()
+    assert not (flowers / "kept").exists()
+
+
 def test_ctrl_c_ends_quietly(flowers, capsys, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt

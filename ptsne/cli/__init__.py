@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from ptsne import plots
 from ptsne.cli import demo, export, report
 from ptsne.cli.tables import Table, TableError, read_table, write_csv
-from ptsne.estimator import ParametricTSNE
+from ptsne.estimator import ParametricTSNE, fit_to_file
 from ptsne.training import QUALITIES
 
 TABLE_HELP = "table of numbers: .csv or .tsv with a line of names, .npy, or .parquet"
@@ -60,11 +60,11 @@ def _fit(options: argparse.Namespace) -> None:
     table = read_table(options.table, label=options.label, ignore=options.ignore)
     print(f"{options.table}: {table.X.shape[0]:,} rows, {table.X.shape[1]:,} columns of data")
     start = perf_counter()
-    map_ = _new_map(options).fit(table.X)
+    map_ = _new_map(options)
+    _make_folder(options.output)
+    fit_to_file(map_, table.X, options.output, landmark_rows=options.landmark_rows)
     seconds = perf_counter() - start
     print(f"fitted in {seconds:.1f} s, KL(P || Q) = {map_.kl_divergence_:.3f} nats")
-    _make_folder(options.output)
-    map_.save(options.output, landmark_rows=options.landmark_rows)
     print(f"wrote the model {options.output}")
     if options.picture:
         _make_folder(options.picture)

@@ -18,6 +18,7 @@ from ptsne.estimator import ParametricTSNE
 from ptsne.report.contents import Contents, Words, contents
 from ptsne.report.packing import Array, pack
 from ptsne.report.plot import bokeh_code, plot_item
+from ptsne.rows import explainable_rows
 
 MAX_BYTES = 60_000_000
 SCRIPTS = (
@@ -132,7 +133,7 @@ def page_contents(
         If the names or the shape of the pictures do not fit the rows.
     """
     check_is_fitted(model)
-    rows: Array = model._validated(X)
+    rows: Array = explainable_rows(model, X)
     if words.row_names is not None and len(words.row_names) != len(rows):
         raise ValueError(
             f"row_names must have one name for each of the {len(rows)} rows; got "
