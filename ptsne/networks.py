@@ -484,7 +484,7 @@ def apply_by_rows(network: nn.Module, X: NDArray[Any]) -> NDArray[Any]:
     Parameters
     ----------
     network : nn.Module
-        In eval mode; its own precision is used.
+        In eval mode; its own precision is used, or that of the rows where it holds no numbers.
     X : ndarray of shape (N, D)
         Rows.
 
@@ -493,7 +493,7 @@ def apply_by_rows(network: nn.Module, X: NDArray[Any]) -> NDArray[Any]:
     ndarray of shape (N, ...)
         Results, in the precision of `X`.
     """
-    like = next(iter((*network.parameters(), *network.buffers())))
+    like = tensor_of(network, X.dtype)
     size = ROWS_PER_BLOCK[like.device.type]
     block = like.new_zeros(size, X.shape[1])
     results = []
@@ -502,6 +502,12 @@ def apply_by_rows(network: nn.Module, X: NDArray[Any]) -> NDArray[Any]:
         block[: len(part)] = torch.from_numpy(part)
         results.append(network(block)[: len(part)].cpu().numpy().astype(X.dtype, copy=False))
     return np.concatenate(results)
+
+
+def tensor_of(network: nn.Module, dtype: Any) -> Tensor:
+    """A tensor on the device and in the precision of a network; one that holds none has `dtype`."""
+    none = torch.from_numpy(np.empty(0, dtype))
+    return next(iter((*network.parameters(), *network.buffers())), none)
 
 
 def standardized_float32(standardize: Standardize, X: NDArray[Any]) -> NDArray[np.float32]:

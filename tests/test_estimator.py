@@ -286,3 +286,14 @@ def test_awkward_data_is_mapped(X):
 def test_missing_gpu_is_named(X):
     with pytest.raises(ValueError, match='device="cpu"'):
         quick(device="cuda").fit(X)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_an_encoder_may_hold_no_numbers(dtype):
+    X = load_iris().data.astype(dtype)
+    map_ = ParametricTSNE(perplexity=10, max_iter=10, encoder=nn.ReLU(), random_state=0).fit(X)
+    why = map_.explain(X[:3])
+    assert why.residual.max() < (1e-12 if dtype == np.float64 else 1e-5)
+    assert why.trust.percentile.shape == why.radius().shape == (3,)
+    np.testing.assert_array_equal(why.encoder.weight, np.tile(np.eye(4, dtype=dtype), (3, 1, 1)))
+    np.testing.assert_array_equal(map_.transform(X), map_.embedding_)

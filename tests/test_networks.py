@@ -139,3 +139,11 @@ def test_rows_depend_on_their_place_in_a_block_by_rounding_at_most():
     np.testing.assert_allclose(
         apply_by_rows(network, X)[7:], apply_by_rows(network, X[7:]), atol=1e-6
     )
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_network_without_numbers_takes_the_precision_of_the_rows(dtype):
+    X = np.arange(-6, 6).reshape(4, 3).astype(dtype)
+    found = apply_by_rows(torch.nn.ReLU(), X)
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, X.clip(0))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ptsne.explanation.paired import paired_maps
 from ptsne.explanation.trust import Calibration, Trust, measure_trust
 from ptsne.linearize import UnsupportedOperation, linearize
-from ptsne.networks import AtlasProjection, MapNetwork, apply_by_rows
+from ptsne.networks import AtlasProjection, MapNetwork, apply_by_rows, tensor_of
 from ptsne.regions import integrated_gradients, region_radius
 from ptsne.regions.running import in_double
 
@@ -206,7 +206,7 @@ class Source:
 
 def as_tensor(X: Array, network: nn.Module) -> Tensor:
     """Rows on the device and in the precision of the network."""
-    return torch.from_numpy(np.array(X)).to(next(iter((*network.parameters(), *network.buffers()))))
+    return torch.from_numpy(np.array(X)).to(tensor_of(network, X.dtype))
 
 
 def _require_memory(n_rows: int, row_bytes: int) -> None:
