@@ -84,6 +84,11 @@ class Explanation:
     _source: Source
 
     @property
+    def source(self) -> Source:
+        """The fitted map, as explanations of other rows would ask it too."""
+        return self._source
+
+    @property
     def contributions(self) -> Array:
         """``W (x - baseline)`` feature by feature, (N, K, D): displacement by the local map.
 

@@ -93,7 +93,7 @@ def contents(
         Complete.
     """
     why = model.explain(named(model, X[:1].astype(np.float64)))
-    asked, mean = why._source, why.baseline[:1]
+    asked, mean = why.source, why.baseline[:1]
     facts = {
         "title": words.title,
         "n_rows": len(X),

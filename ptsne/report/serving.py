@@ -149,7 +149,7 @@ def notes(why: Explanation) -> list[str]:
         sentences.append(f"Held by training {word} {', '.join(rows)}, counted from 0.")
     if why.n_active[0] > 1:
         sentences.append("It stands on a boundary between charts of the map.")
-    if why._source.calibration is not None:
+    if why.source.calibration is not None:
         percentile = float(why.trust.percentile[0])
         sentences.append(f"Stranger than {percentile:.0f} % of the training rows.")
     sentences.append(f"y = W x + b holds to {why.residual[0]:.0e} of its terms.")
