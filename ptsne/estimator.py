@@ -162,6 +162,8 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     _training_rows: Rows | None
     _training_numbers: NDArray[np.int64] | None = None
     _waiting: Stream | None = None
+    _known_codes: NDArray[np.float64] | None = None
+    _n_distant_codes: int = 0
     _landmark_rows: NDArray[Any]
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -294,8 +296,11 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         that are unlike anything known get landmarks of their own, on free room of the map. All else
         is frozen, and landmarks that would move a known row farther than `tolerance` are left out:
         for every watched row the bound holds. Watched are the rows of `fit` and of earlier updates
-        (at most 20,000, of which the estimator then keeps a copy); once a map was pickled or saved
-        it no longer has them, and watches the rows of its landmarks and `keep`. Others may move.
+        (at most 20,000, of which the estimator then keeps a copy), and `keep`. Once a map was
+        pickled or saved it no longer has rows, and watches their codes, as many as 8 MiB hold
+        (20,971 of the usual 50 numbers); then the code is not widened either. From a file without
+        codes, or from before they were kept, it watches the rows of its landmarks, and warns.
+        ``drift_.n_unwatched`` counts the known rows that may move farther.
 
         Afterwards `drift_` says what happened. `embedding_` has the new rows behind the old ones;
         rows that are no longer at hand keep the place that they had. `landmark_indices_` counts on
@@ -502,6 +507,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         *,
         landmark_rows: bool = True,
         embedding: bool = True,
+        codes: bool | None = None,
     ) -> None:
         """Write the fitted map to one file, without pickle; see `ptsne.persistence.save`.
 
@@ -515,9 +521,12 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         embedding : bool, default=True
             Keep `embedding_`, the places of the training rows. Without them the loaded map has no
             such attribute.
+        codes : bool, default=None
+            Keep the codes of the training rows (8 MiB at most), so that `update` leaves these rows
+            where they are. Codes of few columns give the rows away. None: as `landmark_rows`.
         """
         check_is_fitted(self)
-        persistence.save(self, path, landmark_rows=landmark_rows, embedding=embedding)
+        persistence.save(self, path, landmark_rows=landmark_rows, embedding=embedding, codes=codes)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **modules: nn.Module | None) -> "ParametricTSNE":

@@ -269,6 +269,8 @@ MISFITS = {
     "NaN place": (changed("embedding_", filled(np.nan)), "embedding_ holds NaN"),
     "wide places": (changed("embedding_", lambda t: t.repeat(1, 2)), "has shape"),
     "whole places": (changed("embedding_", torch.Tensor.long), "embedding_ holds torch.int64"),
+    "narrow codes": (changed("_known_codes", lambda t: t[:, 1:].contiguous()), "has shape"),
+    "codes of NaN": (changed("_known_codes", filled(np.nan)), "holds NaN or infinity"),
     "wide rows": (changed("_landmark_rows", lambda t: t.repeat(1, 2)), "has shape"),
     "infinite rows": (changed("_landmark_rows", filled(-np.inf)), "holds NaN or infinity"),
     "one trust array": (changed("_trust_readout", lambda t: None), "one is missing"),

@@ -26,6 +26,8 @@ NEGLIGIBLE = 1e-3
 SINGULAR = 1e-12
 """Of the largest variance of codes: directions with less are not read."""
 ROWS_PER_BLOCK = 4096
+CODE_BYTES = 2**23
+"""That the codes of known rows may take: 20,971 rows of 50 numbers."""
 
 
 class Trust(NamedTuple):
@@ -109,9 +111,23 @@ def calibrate(network: MapNetwork, X: NDArray[np.floating] | LazyRows) -> Calibr
     Allen 1974, The relationship between variable selection and data augmentation and a method for
     prediction.
     """
-    _, *numbers, readout = measure_training_rows(network, X)
+    return calibrate_with_codes(network, X)[0]
+
+
+def calibrate_with_codes(
+    network: MapNetwork, X: NDArray[np.floating] | LazyRows
+) -> tuple[Calibration, Numbers]:
+    """`calibrate`, and codes (n, L) of evenly spread rows, as many as 8 MiB hold."""
+    codes, *numbers, readout = measure_training_rows(network, X)
     levels = np.linspace(0, 1, N_QUANTILES)
-    return Calibration(np.stack([np.quantile(values, levels) for values in numbers]), readout)
+    quantiles = np.stack([np.quantile(values, levels) for values in numbers])
+    return Calibration(quantiles, readout), spread_codes(codes)
+
+
+def spread_codes(codes: Numbers) -> Numbers:
+    """Evenly spread rows of codes (N, L), as many as 8 MiB hold; in float64."""
+    n_kept = max(1, CODE_BYTES // (8 * max(1, codes.shape[1])))
+    return codes[:: -(-max(1, len(codes)) // n_kept)].astype(np.float64)
 
 
 def measure_training_rows(

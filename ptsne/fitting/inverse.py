@@ -9,6 +9,9 @@ from ptsne.fitting.learned import Model
 from ptsne.rows import float32_copy
 from ptsne.training import Journal, ProgressBar, train_inverse
 
+MISSING = 0.05
+"""Share of the rows before the first at hand: a sample has fewer, newer rows alone have more."""
+
 
 def fit_inverse(model: Model) -> nn.Module:
     """Train it on the rows of `fit`, which have to be at hand.
@@ -29,7 +32,8 @@ def fit_inverse(model: Model) -> nn.Module:
         If the rows are not at hand any more.
     """
     rows, parameters = model._training_rows, model.get_params(deep=False)
-    if rows is None:
+    numbers = model._training_numbers
+    if rows is None or (numbers is not None and numbers[0] > MISSING * (numbers[-1] + 1)):
         raise ValueError(
             "the decoder of inverse_transform was not trained before this estimator was "
             "pickled or saved; call inverse_transform once after fit, then pickle or save"

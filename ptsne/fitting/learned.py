@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from ptsne.explanation import calibrate
-from ptsne.networks import MapNetwork
+from ptsne.explanation.trust import calibrate_with_codes
+from ptsne.networks import AtlasProjection, MapNetwork
 from ptsne.rows import Rows, part_of
 from ptsne.training import INTERRUPTED, Journal, Objective
 
@@ -28,8 +28,10 @@ class Model(Protocol):
     network_: MapNetwork
     perplexity_: Any
     _inverse: Any
+    _known_codes: Array | None
     _landmark_rows: Array
     _mean: NDArray[np.float64]
+    _n_distant_codes: int
     _n_features_out: int
     _training_numbers: NDArray[np.int64] | None
     _training_rows: Rows | None
@@ -102,8 +104,11 @@ def _measure(model: Model, rows: Rows, learned: Learned) -> None:
     world, objective = learned.journal.world, learned.objective
     own = torch.from_numpy(model._place(part_of(rows, world.rows(len(rows)))))
     model.embedding_ = world.gather(own.to(world.device)).cpu().numpy()
-    calibration = world.once(lambda: calibrate(model._network(rows.dtype), rows))
+    network = model._network(rows.dtype)
+    calibration, codes = world.once(lambda: calibrate_with_codes(network, rows))
     model._trust_quantiles, model._trust_readout = calibration
+    is_atlas = isinstance(network.projection, AtlasProjection)
+    model._known_codes, model._n_distant_codes = (codes if is_atlas else None), 0
     y = torch.from_numpy(model.embedding_ / objective.unit)
     device = objective.edges.weight.device
     model.kl_divergence_ = float(objective.gradient(y.to(device, torch.float32))[1])

@@ -18,7 +18,13 @@ NUMBERS = (
     "history_",
 )
 REQUIRED_ARRAYS = ("landmark_indices_", "_mean")
-OPTIONAL_ARRAYS = ("embedding_", "_landmark_rows", "_trust_quantiles", "_trust_readout")
+OPTIONAL_ARRAYS = (
+    "embedding_",
+    "_landmark_rows",
+    "_trust_quantiles",
+    "_trust_readout",
+    "_known_codes",
+)
 MAY_HOLD_NAN = {"_trust_quantiles"}
 """Without landmarks, distances to them are NaN."""
 NOT_STORED = ("encoder", "projection", "callbacks", "random_state")
@@ -126,7 +132,7 @@ def check_arrays(arrays: Mapping[str, Tensor], network: MapNetwork, d: int, k: i
         Number of columns and dimension of the map.
     """
     atlas = network.projection
-    m = len(atlas.landmarks) if isinstance(atlas, AtlasProjection) else 0
+    m, latent_dim = atlas.landmarks.shape if isinstance(atlas, AtlasProjection) else (0, 0)
     shapes: dict[str, tuple[int | None, ...]] = {
         "embedding_": (None, k),
         "landmark_indices_": (m,),
@@ -134,6 +140,7 @@ def check_arrays(arrays: Mapping[str, Tensor], network: MapNetwork, d: int, k: i
         "_mean": (d,),
         "_trust_quantiles": (2, None),
         "_trust_readout": (None, d),
+        "_known_codes": (None, latent_dim),
         "probe": (1, k),
     }
     for name, value in arrays.items():

@@ -22,6 +22,7 @@ ARRAYS = (
     "_mean",
     "_trust_quantiles",
     "_trust_readout",
+    "_known_codes",
     "embedding_",
 )
 DTYPES = {
@@ -48,6 +49,7 @@ def save(
     *,
     landmark_rows: bool = True,
     embedding: bool = True,
+    codes: bool | None = None,
 ) -> None:
     """Write a fitted map.
 
@@ -68,6 +70,10 @@ def save(
     embedding : bool
         Keep `embedding_`, the places of the training rows, 16 bytes a row. Without them a loaded
         map has no such attribute; ``transform`` gives the places again.
+    codes : bool or None
+        Keep the codes of the training rows, or of evenly spread ones where they take more than 8
+        MiB: `update` of the loaded map then leaves them where they are. A code of as many numbers
+        as there are columns is the row in another form. None: as `landmark_rows`.
 
     Notes
     -----
@@ -77,7 +83,11 @@ def save(
     Numbers in a file say something about the rows even where no row is kept: a landmark is about
     the mean of the rows near it.
     """
-    dropped = {"_landmark_rows": not landmark_rows, "embedding_": not embedding}
+    dropped = {
+        "_landmark_rows": not landmark_rows,
+        "embedding_": not embedding,
+        "_known_codes": not (landmark_rows if codes is None else codes),
+    }
     tensors = {f"network.{k}": v for k, v in _state(model.network_).items()}
     inverse = getattr(model, "_inverse", None)
     if inverse is not None:

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LEFT_BEHIND = ("embedding_", "history_", "_landmark_rows", "_training_rows", "_inverse")
+LEFT_BEHIND = (
+    "embedding_",
+    "history_",
+    "_landmark_rows",
+    "_training_rows",
+    "_inverse",
+    "_known_codes",
+)
 """What a place does not need: blocks may be placed on other machines."""
 
 

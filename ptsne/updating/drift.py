@@ -127,7 +127,7 @@ class Drift:
 
     Attributes
     ----------
-    witnesses : {"training rows", "a sample of the training rows", "landmark rows"}
+    witnesses : str
         Known rows whose movement was watched: those at hand, else what a saved map keeps.
     movement : Movement
         Of these rows, in map units.
@@ -151,6 +151,8 @@ class Drift:
         may lie on islands of rows that they only seem to be like.
     before, after : Qualities
         Quality of watched rows, new rows and both.
+    n_unwatched : int
+        Known rows of which the map has nothing any more: they may have moved farther.
 
     Examples
     --------
@@ -178,6 +180,7 @@ class Drift:
     n_unseen: int
     before: Qualities
     after: Qualities
+    n_unwatched: int = 0
 
     @property
     def novel_share(self) -> float:
@@ -234,6 +237,11 @@ class Drift:
             lines.append(
                 f"{self.n_unseen} new rows differ from the known ones in what the code leaves out, "
                 "and may lie among rows unlike them; fit again on old and new rows"
+            )
+        if self.n_unwatched:
+            lines.append(
+                f"{self.n_unwatched} known rows were not watched, and may have moved farther: pass "
+                "them as keep, or save maps with their codes"
             )
         return "\n".join(lines)
 

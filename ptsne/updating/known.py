@@ -25,7 +25,9 @@ class Model(Protocol):
     history_: list[dict[str, object]]
     perplexity_: Any
     _inverse: Any
+    _known_codes: Array | None
     _landmark_rows: Array
+    _n_distant_codes: int
     _training_rows: Rows | None
     _training_numbers: NDArray[np.int64] | None
     _trust_quantiles: Array
@@ -46,14 +48,20 @@ class Known(NamedTuple):
     rows : array or csr_array of shape (W, D), or None
         Rows at hand, else those of the landmarks; None where a file kept none.
     witnesses : str
-        What they are, in words.
+        What is watched, in words.
     is_complete : bool
         Whether they are all rows that the map was ever given.
+    codes : ndarray of shape (n, L) or None
+        Codes of rows that are not at hand.
+    n_unwatched : int
+        Rows that the map was given, and of which there is nothing.
     """
 
     rows: Any
     witnesses: str
     is_complete: bool
+    codes: Array | None = None
+    n_unwatched: int = 0
 
     @classmethod
     def of(cls, model: Model) -> "Known":
@@ -63,22 +71,38 @@ class Known(NamedTuple):
             return cls(as_matrix(at_hand), "training rows", is_complete=True)
         kept = model._landmark_rows
         kept = kept[~np.isnan(kept).any(1)]
-        if at_hand is None:
-            return cls(kept if len(kept) else None, "landmark rows", is_complete=False)
-        rows = stack([as_matrix(at_hand), kept])
-        return cls(rows, "rows at hand and landmark rows", is_complete=False)
+        codes = distant_codes(model)
+        at_hand_too = [] if at_hand is None else [as_matrix(at_hand)]
+        n_seen = sum(len(rows) for rows in (at_hand, codes) if rows is not None)
+        words = ["rows at hand"] * len(at_hand_too) + ["landmark rows"]
+        return cls(
+            stack([*at_hand_too, kept]) if at_hand_too or len(kept) else None,
+            " and ".join([*words, "codes of known rows"] if codes is not None else words),
+            is_complete=False,
+            codes=codes,
+            n_unwatched=max(0, number_of_rows(model) - n_seen),
+        )
 
     def beside(self, keep: Rows | None) -> "Known":
         """These rows and others."""
         if keep is None:
             return self
         extra = as_matrix(keep)
-        return self._replace(rows=extra if self.rows is None else stack([self.rows, extra]))
+        rows = extra if self.rows is None else stack([self.rows, extra])
+        return self._replace(rows=rows, n_unwatched=max(0, self.n_unwatched - extra.shape[0]))
 
 
 def as_rows(matrix: Any) -> Rows:
     """A matrix as rows that become dense where they are sliced."""
     return matrix if isinstance(matrix, np.ndarray) else SparseRows(matrix)
+
+
+def distant_codes(model: Model) -> Array | None:
+    """Codes of known rows that are not at hand, where the map has any."""
+    codes = model._known_codes
+    if codes is None or model._training_rows is None:
+        return codes
+    return codes[: model._n_distant_codes] if model._n_distant_codes else None
 
 
 def bring_to_hand(model: Model, rng: np.random.Generator) -> None:

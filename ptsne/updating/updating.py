@@ -1,6 +1,7 @@
 """One update, from new rows to a report."""
 
 import copy
+import warnings
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from ptsne.explanation.trust import (
     calibrate,
     measure_training_rows,
     measure_trust,
+    spread_codes,
 )
 from ptsne.networks import AtlasProjection, MapNetwork, apply_by_rows
 from ptsne.rows import Rows, as_matrix
@@ -105,9 +107,12 @@ def update_map(
     seed = int(check_random_state(parameters["random_state"]).randint(2**31 - 1))
     bring_to_hand(model, np.random.default_rng(seed))
     before, known = model.network_, Known.of(model).beside(keep)
+    _warn_of_unwatched(known, keep)
     calibration = _calibration(model)
     far, lost = _novelty(model, X, calibration)
-    wide, wider_calibration, is_wider = widen(before, X, lost, calibration)
+    wide, wider_calibration, is_wider = before, calibration, False
+    if known.codes is None:  # what a wider code says of rows is not known from their codes
+        wide, wider_calibration, is_wider = widen(before, X, lost, calibration)
     labels = y if parameters["target_weight"] else None
     lesson = _Lesson(
         X,
@@ -123,7 +128,7 @@ def update_map(
     held = held_by_new(_atlas(after), _codes(after, X), m).numpy()
     drift = Drift(
         known.witnesses,
-        *_effect(before, after, as_rows(X[:0] if known.rows is None else known.rows), allowed),
+        *_effect(before, after, known, allowed),
         n_new=len(X),
         n_novel=int((far | lost).sum()),
         n_held=int(held.sum()),
@@ -134,9 +139,11 @@ def update_map(
         n_unseen=int((lost & ~far & ~held).sum()),
         before=_qualities(before, X, known, parameters["metric"]),
         after=_qualities(after, X, known, parameters["metric"]),
+        n_unwatched=known.n_unwatched,
     )
     calibration = wider_calibration if n_new else calibration
     _store(model, after, X, grown, calibration=calibration, seed=seed)
+    _store_codes(model, known.codes)
     model.history_ = [*model.history_, *journal.history()]
     return drift
 
@@ -157,6 +164,17 @@ def _require_atlas(model: Model, parameters: dict[str, Any]) -> None:
             'update knows the Student-t similarity only; fit with similarity="student", or fit '
             "again on old and new rows and lay the new map over the old one with ptsne.register"
         )
+
+
+def _warn_of_unwatched(known: Known, keep: Rows | None) -> None:
+    """Say so where a file has kept nothing of the rows that should stay."""
+    if known.n_unwatched and keep is None and known.witnesses == "landmark rows":
+        message = (
+            f"this map has neither its training rows nor their codes: {known.n_unwatched} known "
+            "rows may move farther than the tolerance where no landmark's row stands near them; "
+            "pass them as keep=, or save maps with codes=True"
+        )
+        warnings.warn(message, UserWarning, stacklevel=4)
 
 
 def _tolerance(model: Model, tolerance: float | str) -> float:
@@ -289,10 +307,12 @@ def _places(network: MapNetwork, X: Rows) -> Array:
 
 def _watched_codes(network: MapNetwork, known: Known) -> Tensor:
     """Codes of the watched rows and of the landmarks themselves."""
-    landmarks = _atlas(network).landmarks
-    if known.rows is None:
-        return landmarks
-    return torch.cat([_codes(network, as_rows(known.rows)), landmarks])
+    parts: list[Tensor] = [_atlas(network).landmarks]
+    if known.rows is not None:
+        parts.append(_codes(network, as_rows(known.rows)))
+    if known.codes is not None:
+        parts.append(torch.from_numpy(known.codes).to(parts[0]))
+    return torch.cat(parts)
 
 
 @torch.no_grad()
@@ -320,14 +340,24 @@ def _in_blocks(atlas: AtlasProjection, z: Tensor) -> Tensor:
 
 
 def _effect(
-    before: MapNetwork, after: MapNetwork, watched: Rows, allowed: float
+    before: MapNetwork, after: MapNetwork, known: Known, allowed: float
 ) -> tuple[Movement, float, float, float]:
     """Movement of the watched rows, and what to compare it with."""
-    old = _places(before, watched).astype(np.float64)
+    old, new = (_watched_places(network, known) for network in (before, after))
     part = old[judged(len(old))]
     near = nearest_neighbors(part, 1).distances if len(part) > 1 else np.zeros(1)
-    movement = Movement.between(old, _places(after, watched).astype(np.float64))
-    return movement, allowed, _spread(_atlas(before)), float(np.median(near))
+    return Movement.between(old, new), allowed, _spread(_atlas(before)), float(np.median(near))
+
+
+def _watched_places(network: MapNetwork, known: Known) -> Array:
+    """Places (W, K) of the watched rows, and of those that only their codes stand for."""
+    atlas = _atlas(network)
+    parts = [np.empty((0, atlas.places.shape[1]))]
+    if known.rows is not None:
+        parts.append(_places(network, as_rows(known.rows)).astype(np.float64))
+    if known.codes is not None:
+        parts.append(apply_by_rows(atlas, known.codes))
+    return np.concatenate(parts)
 
 
 def _qualities(network: MapNetwork, X: Rows, known: Known, metric: str) -> Qualities:
@@ -371,6 +401,14 @@ def _store_places(model: Model, X: Rows) -> None:
     numbers = model._training_numbers
     places[slice(None) if numbers is None else numbers] = _places(network, model._training_rows)
     model.embedding_ = places
+
+
+def _store_codes(model: Model, distant: Array | None) -> None:
+    """Codes of known rows: of those that are not at hand as they were, of the others anew."""
+    near = _codes(model.network_, as_rows(as_matrix(model._training_rows))).numpy()
+    parts = [spread_codes(codes) for codes in (distant, near) if codes is not None]
+    model._known_codes = np.concatenate(parts)
+    model._n_distant_codes = len(model._known_codes) - len(parts[-1])
 
 
 def _store_calibration(model: Model, X: Rows, calibration: Calibration, n_before: int) -> None:
