@@ -250,6 +250,39 @@ def test_projected_search_is_for_many_dense_rows_of_many_columns(monkeypatch):
             nearest_neighbors(rows, 9, metric=metric, method="projected")
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_cells_find_nearly_all_at_their_distances(metric, monkeypatch):
+    monkeypatch.setattr("ptsne.affinities.cells.EXACT_LIMIT", 100)
+    X = wide_rows(1500, 8) + 1000
+    X[7] = X[3]
+    found, again = (
+        nearest_neighbors(X, 20, metric=metric, method="cells", random_state=0) for _ in range(2)
+    )
+    exact = nearest_neighbors(X, 20, metric=metric)
+    is_same = found.indices == exact.indices
+    assert is_same.mean() > 0.97
+    np.testing.assert_allclose(
+        found.distances[is_same], exact.distances[is_same], rtol=1e-5, atol=1e-6
+    )
+    assert (found.indices != np.arange(len(X))[:, None]).all()
+    np.testing.assert_array_equal(found.indices, again.indices)
+
+
+def test_a_gpu_compares_rows_of_cells_where_all_pairs_are_too_many(monkeypatch):
+    X = wide_rows(60)
+    monkeypatch.setattr("ptsne.affinities.neighbors._has_cuda", lambda device: True)
+    monkeypatch.setattr("ptsne.affinities.neighbors.GPU_EXACT_LIMIT", 59)
+    searched = []
+    monkeypatch.setattr(
+        "ptsne.affinities.neighbors.search_cells",
+        lambda X, k, random_state, device: searched.append((X.shape, k, device)),
+    )
+    nearest_neighbors(X, 9, device="cpu")
+    assert searched == [(X.shape, 9, "cpu")]
+    with pytest.raises(ValueError, match='method="cells" needs dense rows'):
+        nearest_neighbors(X, 9, metric="manhattan", method="cells")
+
+
 @pytest.mark.slow  # pynndescent compiles for half a minute
 @pytest.mark.parametrize(
     ("metric", "kind"),

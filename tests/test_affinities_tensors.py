@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from ptsne import affinities
+from ptsne.affinities import cells, tensors
 from ptsne.affinities import neighbors as search
-from ptsne.affinities import tensors
 from ptsne.affinities.scan import Plane, Scan, exact_score
 from ptsne.losses import Edges
 
@@ -56,6 +56,20 @@ def test_the_whole_search_where_there_is_a_gpu(monkeypatch):
     np.testing.assert_allclose(found.distances, wanted.distances, rtol=1e-14)
 
 
+def test_cells_of_rows_that_stay_on_a_device_are_those_of_rows_in_memory(monkeypatch):
+    X = np.random.default_rng(0).normal(size=(700, 6)).astype(np.float32)
+    X[:300] = X[0]  # more equal centres than cells are compared
+    draw = lambda: np.random.RandomState(0)  # noqa: E731
+    monkeypatch.setattr(cells, "ROWS_PER_CELL", 10)
+    wanted = cells.search_cells(X, 12, random_state=draw(), exact_limit=100)
+    resident = cells._Rows(X, torch.device("cpu"), torch.from_numpy(X), 10, 2**12)
+    monkeypatch.setattr(cells._Rows, "of", lambda X, device: resident)
+    found = cells.search_cells(X, 12, random_state=draw(), exact_limit=100)
+    np.testing.assert_array_equal(found.distances, wanted.distances)
+    np.testing.assert_array_equal(found.indices[300:], wanted.indices[300:])
+    assert (found.indices != np.arange(700)[:, None]).all()
+
+
 @pytest.mark.parametrize("perplexity", [1, 2.5, 10, 30, [3, 10]])
 def test_calibration_is_that_of_numpy(perplexity):
     rng = np.random.default_rng(0)
@@ -102,11 +116,12 @@ def test_edges_of_pairs_are_those_of_the_sparse_matrix(name):
 
 
 def test_a_fit_with_tensor_pairs_is_the_same_but_for_rounding(monkeypatch):
-    from ptsne import ParametricTSNE, estimator
+    from ptsne import ParametricTSNE
+    from ptsne.fitting import whole
 
     X = rows("blob")
     wanted = ParametricTSNE(max_iter=10, random_state=0, device="cpu").fit(X)
-    monkeypatch.setattr(estimator, "is_gpu", lambda device: True)
+    monkeypatch.setattr(whole, "is_gpu", lambda device: True)
     found = ParametricTSNE(max_iter=10, random_state=0, device="cpu").fit(X)
     np.testing.assert_allclose(found.embedding_, wanted.embedding_, atol=1e-5)
     assert found.kl_divergence_ == pytest.approx(wanted.kl_divergence_, abs=1e-5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -24,7 +26,9 @@ FEWEST_PROBED, MOST_PROBED = 48, 192
 LLOYD_STEPS = 8
 SAMPLE_PER_CELL = 40
 SCORE_BYTES = 2**22
-"""Bytes of one block of scores."""
+"""Bytes of one block of scores: a cache of a CPU."""
+GPU_ROWS_PER_CELL = 1024
+GPU_SCORE_BYTES = 2**30
 
 
 class _Cells(NamedTuple):
@@ -34,18 +38,54 @@ class _Cells(NamedTuple):
     order: Indices  # (N,) rows, cell by cell
     starts: Indices  # (C + 1,) where each cell begins in that order
 
+    def rows(self, cell: int) -> Indices:
+        return self.order[self.starts[cell] : self.starts[cell + 1]]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows that stay where they are, in memory or mapped, or go to a device as a whole."""
+
+    X: NDArray[np.float32]
+    device: torch.device
+    resident: Tensor | None
+    per_cell: int
+    score_bytes: int
+
+    @classmethod
+    def of(cls, X: NDArray[np.float32], device: torch.device) -> _Rows:
+        if device.type == "cpu":
+            return cls(X, device, None, ROWS_PER_CELL, SCORE_BYTES)
+        resident = torch.from_numpy(X).to(device)
+        return cls(X, device, resident, GPU_ROWS_PER_CELL, GPU_SCORE_BYTES)
+
+    def __len__(self) -> int:
+        return len(self.X)
+
+    def take(self, rows: Indices) -> Tensor:
+        """Some rows (B, r) by their sorted numbers, on the device."""
+        if self.resident is None:
+            return torch.from_numpy(self.X if len(rows) == len(self.X) else self.X[rows])
+        return self.resident[torch.from_numpy(rows).to(self.device)]
+
+    def blocks(self, x: Tensor, n_columns: int) -> Iterator[Tensor]:
+        """Parts of `x` whose scores with so many columns fit into a block."""
+        yield from torch.split(x, max(1, self.score_bytes // (4 * n_columns)))
+
 
 def search_cells(
     X: NDArray[np.float32],
     n_neighbors: int,
     *,
     random_state: RandomState,
-    exact_limit: int = EXACT_LIMIT,
+    exact_limit: int | None = None,
+    device: str | torch.device = "cpu",
 ) -> Neighbors:
     """Find near rows of every row, with little memory beside the rows and the result.
 
     Rows are grouped around centres; a row is compared with the rows of the cells whose centres are
-    nearest to its own. Up to `exact_limit` rows all pairs are compared.
+    nearest to its own (an inverted file, as in Jégou, Douze and Schmid 2011). Up to `exact_limit`
+    rows all pairs are compared.
 
     Parameters
     ----------
@@ -55,24 +95,29 @@ def search_cells(
         k, from 1 to N - 1.
     random_state : RandomState
         Draws the rows that the centres start at.
-    exact_limit : int
-        Most rows for an exact search.
+    exact_limit : int, optional
+        Most rows for an exact search; 20,000 by default.
+    device : str or torch.device
+        Where rows are compared; on a GPU they must fit there, and cells are larger.
 
     Returns
     -------
     Neighbors
         Indices (N, k) and Euclidean distances (N, k), nearest first.
     """
-    cells = _one_cell(X) if len(X) <= exact_limit else _group(X, random_state)
+    rows = _Rows.of(X, torch.device(device))
+    limit = EXACT_LIMIT if exact_limit is None else exact_limit
+    cells = _one_cell(X) if len(X) <= limit else _group(rows, random_state)
     n_probed = min(MOST_PROBED, max(FEWEST_PROBED, int(PROBED_SHARE * len(cells.centres))))
     found = Neighbors(
         np.empty((len(X), n_neighbors), np.int64), np.empty((len(X), n_neighbors), np.float64)
     )
-    nearest = _nearest_cells(cells.centres, min(n_probed, len(cells.centres)))
+    nearest = _nearest_cells(rows, cells.centres, min(n_probed, len(cells.centres)))
     for cell in range(len(cells.centres)):
-        rows = cells.order[cells.starts[cell] : cells.starts[cell + 1]]
-        if len(rows):
-            _search_cell(X, rows, _candidates(cells, nearest[cell], n_neighbors), found)
+        if len(cells.rows(cell)):
+            near = np.union1d(nearest[cell], cell)  # of equal centres others may come first
+            candidates = _candidates(cells, near, n_neighbors)
+            _search_cell(rows, cells.rows(cell), candidates, found)
     return found
 
 
@@ -80,73 +125,75 @@ def _one_cell(X: NDArray[np.float32]) -> _Cells:
     return _Cells(torch.zeros(1, X.shape[1]), np.arange(len(X)), np.array([0, len(X)]))
 
 
-def _group(X: NDArray[np.float32], random_state: RandomState) -> _Cells:
+def _group(rows: _Rows, random_state: RandomState) -> _Cells:
     """Centres from a sample by Lloyd's steps, and the rows nearest to each."""
-    n_cells = max(1, len(X) // ROWS_PER_CELL)
-    size = min(len(X), SAMPLE_PER_CELL * n_cells)
-    sample = torch.from_numpy(X[np.sort(random_state.choice(len(X), size, replace=False))])
-    centres = sample[torch.from_numpy(random_state.permutation(size)[:n_cells])].clone()
+    n_rows = len(rows)
+    n_cells = max(1, n_rows // rows.per_cell)
+    size = min(n_rows, SAMPLE_PER_CELL * n_cells)
+    sample = rows.take(np.sort(random_state.choice(n_rows, size, replace=False)))
+    start = torch.from_numpy(random_state.permutation(size)[:n_cells])
+    centres = sample[start.to(rows.device)]
     for _ in range(LLOYD_STEPS):
-        label = _nearest_centre(sample, centres)
+        label = _nearest_centre(rows, sample, centres)
         count = torch.bincount(label, minlength=n_cells).unsqueeze(1)
         total = torch.zeros_like(centres).index_add_(0, label, sample)
         centres = torch.where(count > 0, total / count.clamp(min=1), centres)
     labels = np.concatenate([
-        _nearest_centre(torch.from_numpy(np.array(X[start : start + 4096])), centres).numpy()
-        for start in range(0, len(X), 4096)
+        _nearest_centre(rows, rows.take(part), centres).cpu().numpy()
+        for part in np.split(np.arange(n_rows), range(4096, n_rows, 4096))
     ])
     starts = np.concatenate([[0], np.bincount(labels, minlength=n_cells).cumsum()])
     return _Cells(centres, np.argsort(labels, kind="stable"), starts)
 
 
-def _nearest_centre(x: Tensor, centres: Tensor) -> Tensor:
+def _nearest_centre(rows: _Rows, x: Tensor, centres: Tensor) -> Tensor:
     squares = centres.square().sum(1)
-    step = max(1, SCORE_BYTES // (4 * len(centres)))
     return torch.cat([
-        torch.addmm(squares, part, centres.T, alpha=-2).argmin(1) for part in torch.split(x, step)
+        torch.addmm(squares, part, centres.T, alpha=-2).argmin(1)
+        for part in rows.blocks(x, len(centres))
     ])
 
 
-def _nearest_cells(centres: Tensor, n: int) -> Indices:
-    """The n cells nearest to each cell, itself first: (C, n)."""
-    step = max(1, SCORE_BYTES // (4 * len(centres)))
+def _nearest_cells(rows: _Rows, centres: Tensor, n: int) -> Indices:
+    """The n cells nearest to each cell: (C, n)."""
     parts = [
         torch.cdist(part, centres).topk(n, largest=False).indices
-        for part in torch.split(centres, step)
+        for part in rows.blocks(centres, len(centres))
     ]
-    return torch.cat(parts).numpy()
+    return torch.cat(parts).cpu().numpy()
 
 
 def _candidates(cells: _Cells, near: Indices, n_neighbors: int) -> Indices:
     """Rows of near cells; more cells than asked for where these are too few."""
-    parts = [cells.order[cells.starts[c] : cells.starts[c + 1]] for c in near]
+    parts = [cells.rows(cell) for cell in near]
     if sum(map(len, parts)) <= n_neighbors:
         return np.sort(cells.order)
     return np.sort(np.concatenate(parts))
 
 
-def _search_cell(
-    X: NDArray[np.float32], rows: Indices, candidates: Indices, found: Neighbors
-) -> None:
+def _search_cell(rows: _Rows, members: Indices, candidates: Indices, found: Neighbors) -> None:
     """Neighbours of the rows of a cell among the candidates, in place."""
-    near = torch.from_numpy(X if len(candidates) == len(X) else X[candidates])
+    near = rows.take(candidates)
     squares = near.square().sum(1)
-    step = max(1, SCORE_BYTES // (4 * len(candidates)))
-    for start in range(0, len(rows), step):
-        part = rows[start : start + step]
-        x = torch.from_numpy(X[part])
+    place = torch.from_numpy(candidates).to(rows.device)
+    own = torch.from_numpy(np.searchsorted(candidates, members)).to(rows.device)
+    start = 0
+    for itself in rows.blocks(own, len(candidates)):
+        part = members[start : start + len(itself)]
+        x = near[itself]
         scores = torch.addmm(squares, x, near.T, alpha=-2)
-        itself = np.searchsorted(candidates, part)
-        scores[torch.arange(len(part)), torch.from_numpy(itself)] = torch.inf
+        scores.scatter_(1, itself.unsqueeze(1), torch.inf)
         best = scores.topk(found.indices.shape[1], dim=1, largest=False).indices
-        distance, order = _distances(x, near, best).sort(dim=1, stable=True)
-        found.indices[part] = candidates[best.gather(1, order).numpy()]
-        found.distances[part] = distance.numpy()
+        distance = _distances(x, near, best, rows.score_bytes)
+        distance, order = distance.sort(dim=1, stable=True)
+        found.indices[part] = place[best.gather(1, order)].cpu().numpy()
+        found.distances[part] = distance.cpu().numpy()
+        start += len(itself)
 
 
-def _distances(x: Tensor, near: Tensor, best: Tensor) -> Tensor:
+def _distances(x: Tensor, near: Tensor, best: Tensor, block_bytes: int) -> Tensor:
     """Distances (B, k) from differences: nothing cancels."""
-    step = max(1, SCORE_BYTES // (8 * best.shape[1] * x.shape[1]))
+    step = max(1, block_bytes // (8 * best.shape[1] * x.shape[1]))
     pairs = zip(torch.split(x, step), torch.split(best, step), strict=True)
     return torch.cat([
         (near[index] - row.unsqueeze(1)).double().square().sum(2).sqrt() for row, index in pairs

@@ -11,6 +11,7 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
 
+from ptsne.affinities.cells import search_cells
 from ptsne.affinities.scan import (
     Indices,
     Neighbors,
@@ -27,7 +28,7 @@ from ptsne.affinities.tensors import TensorScan
 if TYPE_CHECKING:
     from numpy.random import RandomState
 
-METHODS = ("auto", "exact", "projected", "pynndescent")
+METHODS = ("auto", "exact", "projected", "cells", "pynndescent")
 
 # Up to here the search over all pairs is as cheap on a CPU as the graph search, or cheaper: 30,000
 # rows take 24 (784 columns) or 6 (50 columns) CPU seconds against 52 or 37, of which 28 compile.
@@ -37,6 +38,9 @@ NO_PRODUCT_LIMIT = 20_000  # Manhattan distances and sparse rows have no fast ma
 # columns. 60,000 MNIST rows: 99.8 % of the 90 nearest are among the 150 nearest in 100 components.
 PROJECTED_LIMIT = 150_000
 N_AXES = 100
+# On a GPU all pairs of 1.3 million rows are some 10^12 scores, of 10 million 10^14: beyond this
+# many rows cells of rows are compared.
+GPU_EXACT_LIMIT = 2_000_000
 SPARE_SHARE = 2 / 3
 
 
@@ -64,15 +68,17 @@ def nearest_neighbors(
         Neighbours per row, the row itself not counted; from 1 to N - 1.
     metric : {"euclidean", "cosine", "manhattan"}, default="euclidean"
         ``"cosine"`` is 1 - cos; a zero row is at distance 1 from every other, 0 from zero rows.
-    method : {"auto", "exact", "projected", "pynndescent"}, default="auto"
-        ``"auto"`` is exact on a GPU and up to 50,000 rows (20,000 if sparse or "manhattan"). Above,
-        neighbours are approximate, their distances are not: ``"projected"`` ranks all pairs by
-        their first 100 principal components and measures the best (dense rows of 200 columns or
-        more, up to 150,000; not for "manhattan"), else pynndescent searches a graph.
+    method : {"auto", "exact", "projected", "cells", "pynndescent"}, default="auto"
+        ``"auto"`` is exact up to 50,000 rows (20,000 if sparse or "manhattan"), and up to 2 million
+        on a GPU. Above, neighbours are approximate, their distances are not: ``"projected"`` ranks
+        all pairs by their first 100 principal components and measures the best (dense rows of 200
+        columns or more, up to 150,000; not for "manhattan"); ``"cells"``, on a GPU, compares a row
+        with the rows of near cells (dense rows; not for "manhattan"); else pynndescent searches a
+        graph.
     random_state : int, RandomState or None, default=None
         Seed of the graph search and of the components; the exact search draws nothing.
     device : str or torch.device, default="cpu"
-        Where the exact search of dense rows computes: on a CUDA device, else on the CPU.
+        Where pairs of dense rows are compared: on a CUDA device, else on the CPU.
 
     Returns
     -------
@@ -99,6 +105,8 @@ def nearest_neighbors(
         found = _search(rows, rows, n_neighbors, metric, device, exclude_self=True)
     elif chosen == "projected":
         found = _search_projected(rows, n_neighbors, random_state)
+    elif chosen == "cells":
+        found = _search_in_cells(rows, n_neighbors, random_state, device)
     else:
         found = _descend(rows, n_neighbors, metric, random_state)
     return _from_chords(found) if metric == "cosine" else found
@@ -174,15 +182,16 @@ def _resolve_method(method: str, rows: Rows, metric: str, device: str | torch.de
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     has_product = metric != "manhattan" and not sparse.issparse(rows)
-    if method == "projected" and not has_product:
+    if method in {"projected", "cells"} and not has_product:
         raise ValueError(
-            'method="projected" needs dense rows and the metric "euclidean" or "cosine"; '
+            f'method="{method}" needs dense rows and the metric "euclidean" or "cosine"; '
             'use method="pynndescent"'
         )
     if method != "auto":
         return method
-    limit = EXACT_LIMIT if has_product else NO_PRODUCT_LIMIT
-    if _has_cuda(device) or rows.shape[0] <= limit:
+    if _has_cuda(device):
+        return "cells" if has_product and rows.shape[0] > GPU_EXACT_LIMIT else "exact"
+    if rows.shape[0] <= (EXACT_LIMIT if has_product else NO_PRODUCT_LIMIT):
         return "exact"
     is_wide = has_product and rows.shape[1] >= 2 * N_AXES
     return "projected" if is_wide and rows.shape[0] <= PROJECTED_LIMIT else "pynndescent"
@@ -235,6 +244,20 @@ def _search_projected(
     n_spare = math.ceil(SPARE_SHARE * n_neighbors)
     scan = Scan(rows, rows, n_neighbors, 2, exclude_self=True, n_spare=n_spare)
     return scan.run(plane.score, np.arange(rows.shape[0]))[0]
+
+
+def _search_in_cells(
+    rows: Rows,
+    n_neighbors: int,
+    random_state: int | RandomState | None,
+    device: str | torch.device,
+) -> Neighbors:
+    """Compare rows of near cells, centred so that float32 scores stay sharp."""
+    centred = (rows - rows.mean(axis=0)).astype(np.float32)
+    where = device if _has_cuda(device) else "cpu"
+    return search_cells(
+        centred, n_neighbors, random_state=check_random_state(random_state), device=where
+    )
 
 
 def _descend(
