@@ -10,6 +10,7 @@ operations over what its data sheet says, times an assumed efficiency, and are m
 """
 
 import argparse
+import math
 import sys
 import time
 from pathlib import Path
@@ -22,6 +23,7 @@ from records import RESULTS, read, write
 
 import ptsne
 from ptsne import affinities
+from ptsne.affinities import cells
 from ptsne.losses import Edges
 from ptsne.training import Objective, map_settings
 
@@ -168,6 +170,14 @@ def hours(plan, machine, record):
     return {name: steps.get(name, 1) * value / 3600 for name, value in costs.items()}
 
 
+ALL_PAIRS, NEAR_CELLS = "search, all pairs", "search, near cells"
+
+
+def compared(plan, per_cell):
+    """Pairs of which a search by cells takes the distance: with centres, and with rows near by."""
+    return plan.rows * (plan.rows / per_cell + cells.MOST_PROBED * per_cell)
+
+
 def by_processor(plan, machine, last):
     """Seconds of each phase, or of its step: measured processor seconds, over the cores."""
     cores = machine.cores * machine.efficiency
@@ -176,7 +186,8 @@ def by_processor(plan, machine, last):
     gradient = each["gradient"] * (1 + near) / 2 * plan.rows  # half of it is the grid's
     network = (each["tuning_step"] - each["gradient"]) * plan.batch
     return {
-        "search, all pairs": each["neighbours"] / last["rows"] * plan.rows**2 / cores,
+        ALL_PAIRS: each["neighbours"] / last["rows"] * plan.rows**2 / cores,
+        NEAR_CELLS: each["neighbours"] / last["rows"] * compared(plan, cells.ROWS_PER_CELL) / cores,
         "P": each["P"] * near * plan.rows,  # one thread
         "places": last["places_step"] / last["gradient"] * gradient / cores,
         "fine-tuning": (gradient + network) / cores,
@@ -192,9 +203,10 @@ def by_data_sheet(plan, machine, last):
     gradient = (pairs * PAIR_BYTES * own + GRID_BYTES * plan.rows) / bandwidth
     network = tuning_flops(plan) / flops + 40 * plan.columns / bandwidth
     sent = sum(traffic(plan, n).values()) / machine.network if machine.network else 0.0
-    products = 2 * plan.columns * plan.rows**2 / flops + 16 * plan.rows**2 / bandwidth
+    pair = 2 * plan.columns / flops + 16 / bandwidth
     return {
-        "search, all pairs": products / n,
+        ALL_PAIRS: pair * plan.rows**2 / n,
+        NEAR_CELLS: pair * compared(plan, cells.GPU_ROWS_PER_CELL) if n == 1 else math.nan,
         "P": plan.rows * plan.near * 40 * 16 / bandwidth,  # process 0 alone
         "places": last["places_step"] / last["gradient"] * gradient,
         "fine-tuning": gradient + network * plan.batch / n + sent,
@@ -261,7 +273,7 @@ def time_lines(record):
     for plan in PLANS:
         for machine in MACHINES:
             by_phase = hours(plan, machine, record)
-            rest = sum(by_phase.values()) - by_phase[names[0]]
+            rest = sum(by_phase[name] for name in names if name not in {ALL_PAIRS, NEAR_CELLS})
             kind = "" if machine.cores else " *"
             shown = " | ".join(map(duration, (*by_phase.values(), rest)))
             yield f"| {title(plan)} | {machine.name}{kind} | {shown} |"
@@ -292,6 +304,8 @@ def title(plan):
 
 
 def duration(hours):
+    if math.isnan(hours):
+        return "–"
     if hours >= 1:
         return f"{hours:,.0f} h" if hours >= 10 else f"{hours:.1f} h"
     minutes = 60 * hours
