@@ -23,7 +23,7 @@ from ptsne.regions import (
     segment_regions,
 )
 from ptsne.registration import register
-from ptsne.single_cell import tsne
+from ptsne.single_cell import explain_cells, gene_pipeline, tsne
 
 load = ParametricTSNE.load
 
@@ -40,6 +40,8 @@ __all__ = [
     "classifiers",
     "datasets",
     "explain",
+    "explain_cells",
+    "gene_pipeline",
     "integrated_gradients",
     "label_flip_rate",
     "linearization_rule",

@@ -104,8 +104,8 @@ def read_rows(
     ValueError if the rows are not a finite table of numbers, or have other columns than at `fit`;
     TypeError if `X` is no table at all.
     """
-    values, names = _annotated(X)
-    source = lazy_source(values, arrays=streamed)
+    values, names = matrix_and_names(X, in_memory=not streamed)
+    source = _on_disk(values) or lazy_source(values, arrays=streamed)
     values = plain(values) if source is None else _like(source, min_rows)
     rows = check_array(
         values,
@@ -258,14 +258,40 @@ def require_room(shape: tuple[int, ...], itemsize: int, otherwise: str) -> None:
 # ---- kinds ----
 
 
-def _annotated(X: Any) -> tuple[Any, Sequence[str] | None]:
-    """Matrix and names of an AnnData; anything else as it is."""
+def matrix_and_names(X: Any, *, in_memory: bool = True) -> tuple[Any, Sequence[str] | None]:
+    """Matrix and names of the columns of an AnnData; anything else as it is.
+
+    Parameters
+    ----------
+    X : object
+        Rows of any kind.
+    in_memory : bool
+        Whether a sparse matrix on disk is read; one by columns always is.
+
+    Returns
+    -------
+    matrix : object
+        Rows.
+    names : list of str or None
+        None where there are none beside the matrix.
+
+    Raises
+    ------
+    ValueError
+        If the AnnData has no matrix.
+    """
     if not (hasattr(X, "X") and hasattr(X, "var_names")):
         return X, None
     if X.X is None:
         raise ValueError("the AnnData has no X; name a layer or a representation in ptsne.tsne")
-    matrix = X.X.to_memory() if hasattr(X.X, "to_memory") else X.X
-    return matrix, [str(name) for name in X.var_names]
+    names = [str(name) for name in X.var_names]
+    stays = not in_memory and _on_disk(X.X)
+    return X.X.to_memory() if hasattr(X.X, "to_memory") and not stays else X.X, names
+
+
+def _on_disk(X: Any) -> Sparse | None:
+    """Rows of a sparse matrix on disk, of which AnnData reads those that are sliced."""
+    return Sparse(X) if hasattr(X, "to_memory") and getattr(X, "format", "") == "csr" else None
 
 
 def plain(X: Any) -> Any:

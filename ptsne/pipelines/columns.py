@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from ptsne.pipelines.blocks import Block, Chain
+from ptsne.rows import matrix_and_names
 
 
 class Columns(NamedTuple):
@@ -51,7 +52,7 @@ def read_columns(X: Any, names_in: Sequence[str] | None, n_columns: int | None) 
 
     Parameters
     ----------
-    X : array-like, sparse matrix or DataFrame
+    X : array-like, sparse matrix, DataFrame or AnnData
         Rows, as the pipeline takes them.
     names_in : sequence of str or None
         Column names at `fit`, where there were any.
@@ -63,6 +64,7 @@ def read_columns(X: Any, names_in: Sequence[str] | None, n_columns: int | None) 
     Columns
         What a ColumnTransformer drops may be words, or absent: it is left out.
     """
+    X, _ = matrix_and_names(X)
     if not hasattr(X, "columns"):
         values = _floating(X.toarray() if hasattr(X, "toarray") else np.asarray(X))
         names = [f"x{i}" for i in range(values.shape[1])] if names_in is None else [*names_in]

@@ -33,6 +33,7 @@ from ptsne.pipelines.blocks import (
     Project,
     Select,
 )
+from ptsne.pipelines.components import Components
 
 
 class Site(NamedTuple):
@@ -148,6 +149,12 @@ def _ica(step: FastICA, _site: Site) -> Block:
 def _components(step: Any, _site: Site) -> Block:
     A = step.components_
     return Project(A.toarray() if hasattr(A, "toarray") else A)
+
+
+@fold.register
+def _known_components(step: Components, _site: Site) -> Block:
+    A = np.asarray(step.loadings, dtype=np.float64)
+    return Chain(Project(A.T, step.mean_), Elementwise(0.0, 1.0, step.offset_))
 
 
 @fold.register

@@ -3,7 +3,7 @@
 from typing import Any
 
 from ptsne.estimator import ParametricTSNE
-from ptsne.rows import Annotated
+from ptsne.single_cell.entries import rows_of
 
 
 def tsne(
@@ -32,7 +32,7 @@ def tsne(
     Returns
     -------
     ParametricTSNE
-        The fitted map, for `explain` and `transform` of other data.
+        The fitted map, for `explain_cells`, and for `explain` and `transform` of other data.
 
     Notes
     -----
@@ -49,21 +49,5 @@ def tsne(
     (150, 2)
     """
     map_ = ParametricTSNE(**parameters)
-    adata.obsm[key_added] = map_.fit(_chosen(adata, layer, use_rep)).embedding_
+    adata.obsm[key_added] = map_.fit(rows_of(adata, layer, use_rep)).embedding_
     return map_
-
-
-def _chosen(adata: Any, layer: str | None, use_rep: str | None) -> Any:
-    """The matrix asked for, with the names of its columns where it has any."""
-    if layer is not None and use_rep is not None:
-        raise ValueError("layer and use_rep both say what to map; pass one of them")
-    if layer is not None:
-        return Annotated(_entry(adata.layers, "layers", layer), adata.var_names)
-    return adata if use_rep is None else _entry(adata.obsm, "obsm", use_rep)
-
-
-def _entry(entries: Any, place: str, key: str) -> Any:
-    if key not in entries:
-        there = ", ".join(repr(name) for name in entries) or "nothing"
-        raise ValueError(f"adata.{place} has no {key!r}; it has {there}")
-    return entries[key]
