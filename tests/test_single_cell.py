@@ -300,7 +300,8 @@ def largest(monkeypatch):
 def test_genes_become_dense_a_few_cells_at_a_time(form, wide, of_wide, largest, monkeypatch):
     monkeypatch.setattr(explaining, "BLOCK_BYTES", 8 * 2 * WIDE * 25)
     adata = SimpleNamespace(**{**vars(wide), "X": form(wide.X)})
-    ptsne.explain_cells(adata, of_wide, "kind", use_rep="X_pca", genes=3, method="paired", n_rows=10)
+    asked = {"use_rep": "X_pca", "genes": 3, "method": "paired", "n_rows": 10}
+    ptsne.explain_cells(adata, of_wide, "kind", **asked)
     assert adata.obsm["ptsne_contributions"].shape == (MANY, 2, 3)
     assert max(largest) == 40
 
