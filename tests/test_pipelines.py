@@ -30,6 +30,8 @@ from sklearn.preprocessing import (
 from sklearn.random_projection import GaussianRandomProjection, SparseRandomProjection
 
 import ptsne
+from ptsne import rows as of_rows
+from ptsne.pipelines import columns
 from ptsne.pipelines.explaining import _split, fold_steps
 
 PARTS = ColumnTransformer(
@@ -600,3 +602,55 @@ def test_set_output_clone_and_grid_search(library, wine):
     assert why.feature_names == list(wine.columns)
     assert why.residual.max() < 1e-10
     np.testing.assert_allclose(why.Y, search.best_estimator_.transform(wine).to_numpy(), atol=1e-9)
+
+
+# ---- sparse rows ----
+
+
+@pytest.fixture
+def most_dense_rows(monkeypatch):
+    """Numbers of rows that became dense at once, where a block has 50."""
+    monkeypatch.setattr(columns, "ROWS_PER_BLOCK", 50)
+    seen = [0]
+    for kind in (sparse.csr_array, sparse.csr_matrix):
+
+        def watched(self, *args, original=kind.toarray, **options):
+            seen.append(self.shape[0])
+            return original(self, *args, **options)
+
+        monkeypatch.setattr(kind, "toarray", watched)
+        monkeypatch.setattr(kind, "todense", None)
+    return seen
+
+
+@pytest.mark.parametrize("step", [TruncatedSVD(5, random_state=0), MaxAbsScaler()], ids=str)
+def test_sparse_rows_become_dense_in_blocks(step, wine, most_dense_rows):
+    X = sparse.csr_array(wine.to_numpy())
+    pipeline = Pipeline([("step", clone(step).fit(X)), ("map", quick())])
+    pipeline[-1].fit(pipeline[:-1].transform(wine.to_numpy()))
+    most_dense_rows.clear()
+    why = ptsne.explain(pipeline, X, training_rows=X)
+    assert max(most_dense_rows) == 50
+    dense = ptsne.explain(pipeline, wine.to_numpy(), training_rows=wine.to_numpy())
+    for name in ("weight", "intercept", "Y", "baseline"):
+        same = getattr(dense, name)
+        np.testing.assert_allclose(getattr(why, name), same, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(why.landmarks.rows, dense.landmarks.rows, rtol=0, atol=0)
+
+
+def test_sparse_rows_that_are_no_training_rows_are_refused(wine, most_dense_rows):
+    X = sparse.csr_array(wine.to_numpy())
+    pipeline = Pipeline([("step", MaxAbsScaler().fit(X)), ("map", quick())])
+    pipeline[-1].fit(pipeline[:-1].transform(wine.to_numpy()))
+    for other in (X[:60], X[::-1]):
+        with pytest.raises(ValueError, match="not the rows that the map was trained on"):
+            ptsne.explain(pipeline, X[:3], training_rows=other)
+
+
+def test_more_sparse_rows_than_memory_is_set_aside_for_are_refused(wine, monkeypatch):
+    X = sparse.csr_array(wine.to_numpy())
+    pipeline = Pipeline([("step", MaxAbsScaler().fit(X)), ("map", quick())])
+    pipeline[-1].fit(pipeline[:-1].transform(wine.to_numpy()))
+    monkeypatch.setattr(of_rows, "DENSE_BUDGET", 1000)
+    with pytest.raises(MemoryError, match=r"178 sparse rows of 13 columns.*fewer rows at a time"):
+        ptsne.explain(pipeline, X)

@@ -1,6 +1,6 @@
 """The user's columns as numbers, and what stands for their missing values."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from ptsne.pipelines.blocks import Block, Chain
-from ptsne.rows import matrix_and_names
+from ptsne.rows import Annotated, matrix_and_names, require_room
+
+ROWS_PER_BLOCK = 1024
+"""Rows that become dense at once."""
 
 
 class Columns(NamedTuple):
@@ -66,7 +69,7 @@ def read_columns(X: Any, names_in: Sequence[str] | None, n_columns: int | None) 
     """
     X, _ = matrix_and_names(X)
     if not hasattr(X, "columns"):
-        values = _floating(X.toarray() if hasattr(X, "toarray") else np.asarray(X))
+        values = _floating(as_array(X))
         names = [f"x{i}" for i in range(values.shape[1])] if names_in is None else [*names_in]
         return Columns(values, np.arange(values.shape[1]), names, n_columns or values.shape[1])
     names = [str(name) for name in (X.columns if names_in is None else names_in)]
@@ -74,6 +77,42 @@ def read_columns(X: Any, names_in: Sequence[str] | None, n_columns: int | None) 
     found = {i: v for i, name in enumerate(names) if (v := given.get(name)) is not None}
     kept = [names[i] for i in found]
     return Columns(np.stack([*found.values()], 1), np.array([*found]), kept, len(names))
+
+
+def as_array(X: Any) -> NDArray[Any]:
+    """Rows as one array; sparse ones become dense in blocks, and over 4 GiB are refused."""
+    if not hasattr(X, "toarray"):
+        return np.asarray(X)
+    require_room(X.shape, X.dtype.itemsize, "pass fewer rows at a time")
+    matrix, dense = X.tocsr(), np.empty(X.shape, X.dtype)
+    for start in range(0, len(dense), ROWS_PER_BLOCK):
+        dense[start : start + ROWS_PER_BLOCK] = matrix[start : start + ROWS_PER_BLOCK].toarray()
+    return dense
+
+
+def row_blocks(X: Any) -> Iterator[tuple[slice, Any]]:
+    """Sparse rows some at a time, and others at once, as the steps take them.
+
+    Parameters
+    ----------
+    X : array-like, sparse matrix, DataFrame or AnnData of shape (N, D)
+        Rows.
+
+    Yields
+    ------
+    slice
+        Which rows.
+    object
+        The rows, as sparse or as named as they were.
+    """
+    matrix, names = matrix_and_names(X)
+    if not hasattr(matrix, "tocsr"):
+        yield slice(0, len(matrix)), X
+        return
+    rows, n_rows = matrix.tocsr(), matrix.shape[0]
+    for start in range(0, n_rows, ROWS_PER_BLOCK):
+        where = slice(start, min(start + ROWS_PER_BLOCK, n_rows))
+        yield where, rows[where] if names is None else Annotated(rows[where], names)
 
 
 def fill_missing(block: Block, values: NDArray[Any]) -> Filled:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from torch import nn
 
@@ -13,7 +14,14 @@ from ptsne.explanation import AffineMap, Array, Baseline, Explanation, Source, e
 from ptsne.explanation.source import as_tensor
 from ptsne.networks import MapNetwork
 from ptsne.pipelines.blocks import Block, Chain, Elementwise, Embed
-from ptsne.pipelines.columns import Columns, Filled, fill_missing, read_columns
+from ptsne.pipelines.columns import (
+    Columns,
+    Filled,
+    as_array,
+    fill_missing,
+    read_columns,
+    row_blocks,
+)
 from ptsne.pipelines.folding import Site, fold
 
 TOLERANCE = {np.dtype(np.float32): 1e-3, np.dtype(np.float64): 1e-6}
@@ -208,9 +216,9 @@ def _first(steps: list[tuple[Site, Any]], attribute: str) -> Any:
 # ---- from the map's columns to the user's ----
 
 
-def _filled(block: Block, columns: Columns, z: Any) -> Filled:
-    """Rows without gaps; checked to be what the steps make of the rows with gaps."""
-    expected = np.asarray(z.toarray() if hasattr(z, "toarray") else z, dtype=np.float64)
+def _filled(block: Block, columns: Columns, z: Any, first: int = 0) -> Filled:
+    """Rows from the first on without gaps; checked to be what the steps make of those with gaps."""
+    expected = np.asarray(as_array(z), dtype=np.float64)
     if not np.isfinite(expected).all():
         raise ValueError(
             "the steps leave missing values to the map; put a SimpleImputer in front of it"
@@ -220,7 +228,7 @@ def _filled(block: Block, columns: Columns, z: Any) -> Filled:
     tolerance = TOLERANCE[columns.values.dtype] * np.abs(expected).max(initial=1e-300)
     wrong = ~(np.abs(found - expected).max(1, initial=0) <= tolerance)
     if wrong.any():
-        row = int(wrong.argmax())
+        row = first + int(wrong.argmax())
         raise ValueError(
             f"row {row} is not what the folded steps make of it (of {int(wrong.sum())} such rows): "
             "a missing value is filled in two ways, or a step's transform is one's own; fill "
@@ -245,19 +253,33 @@ def _origin(
 def _origin_of(
     steps: list[tuple[Site, Any]], block: Block, inner: Explanation, training: Any
 ) -> _Origin:
-    z = transformed(steps, training)
-    rows = _filled(block, fold_steps(steps, training)[1], z).rows
-    landmarks = inner._source.landmark_indices
+    mean, at = _mean_and_rows(steps, block, inner._source.landmark_indices, training)
     expected = np.vstack([inner.baseline[:1], inner._source.landmark_rows])
-    found = _apply(block, np.vstack([rows.mean(0), rows[landmarks]]))
+    found = _apply(block, np.vstack([mean, at]))
     known = np.isfinite(expected).all(1)  # all rows, but for those that the map's file left out
-    atol = 1e-3 * np.abs(found).max()
+    atol = 1e-3 * np.nanmax(np.abs(found))
     if not np.allclose(found[known], expected[known], rtol=1e-3, atol=atol):
         raise ValueError(
             "training_rows are not the rows that the map was trained on, or stand in another "
             "order; pass X of fit"
         )
-    return _Origin(rows.mean(0), rows[landmarks])
+    return _Origin(mean, at)
+
+
+def _mean_and_rows(
+    steps: list[tuple[Site, Any]], block: Block, numbers: NDArray[np.int64], training: Any
+) -> tuple[Array, Array]:
+    """Mean of the training rows without gaps (n,), and some of them (m, n); NaN beyond the end."""
+    total, n_rows, chosen = np.zeros(()), 0, np.empty((0, 0))
+    for where, part in row_blocks(training):
+        columns = fold_steps(steps, part)[1]
+        rows = _filled(block, columns, transformed(steps, part), where.start).rows
+        if not n_rows:
+            chosen = np.full((len(numbers), rows.shape[1]), np.nan, rows.dtype)
+        is_here = (where.start <= numbers) & (numbers < where.stop)
+        chosen[is_here] = rows[numbers[is_here] - where.start]
+        total, n_rows = total + rows.sum(0, dtype=np.float64), n_rows + len(rows)
+    return total / n_rows, chosen
 
 
 def _apply(block: Block, rows: Array) -> Array:
