@@ -1,6 +1,7 @@
 """Rows that are read only when they are asked for: files, chunked arrays, datasets, graphs."""
 
 import contextlib
+import math
 import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -9,15 +10,18 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 from torch.utils.data import Dataset, IterableDataset
+
+from ptsne.devices import give_back_memory
 
 BLOCK_BYTES = 2**25
 """Bytes of a block of rows where no budget says otherwise."""
 
-BYTES_PER_NUMBER = 12
-"""Of a block while it is worked on: as it was read, checked, and worked out in float32."""
 ROWS_AT_ONCE = 64
-"""Rows of a block that are worked on in float64."""
+"""Rows of a block that are checked, or worked on in float64, together."""
+
+INTEGERS, NUMBERS = set("biu"), set("biuf")
 
 Check: TypeAlias = Callable[[NDArray[Any], int], None]  # block, number of its first row
 
@@ -33,6 +37,10 @@ class Source(Protocol):
     def dtype(self) -> np.dtype[Any]:
         """Of the stored numbers."""
 
+    @property
+    def chunk_bytes(self) -> int:
+        """Bytes that are read at once, however few rows are asked for."""
+
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Rows from `start` to `stop`."""
 
@@ -41,13 +49,13 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Sliced:
-    """An array that is sliced: in memory, mapped, or of HDF5 and zarr, whose chunks are kept.
+class _Held:
+    """Something with a shape and a dtype, read in even blocks.
 
     Parameters
     ----------
     array : array of shape (N, D)
-        With `shape`, `dtype` and slices.
+        Rows.
     """
 
     array: Any
@@ -63,75 +71,56 @@ class Sliced:
         dtype: np.dtype[Any] = np.dtype(self.array.dtype)
         return dtype
 
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Rows from `start` to `stop`, as a copy."""
-        rows = np.array(self.array[start:stop])
-        _give_back_pages(self.array)
-        return rows
-
-    def spans(self, rows_per_block: int) -> Iterator[tuple[int, int]]:
-        """Whole chunks, as many as a block holds."""
-        chunks = getattr(self.array, "chunks", None) or (1,)
-        per_chunk = chunks[0] if isinstance(chunks[0], int) else 1
-        step = max(1, rows_per_block // per_chunk) * min(per_chunk, rows_per_block)
-        return _even_spans(self.shape[0], step)
-
-
-@dataclass(frozen=True)
-class Sparse:
-    """A sparse matrix, dense where it is sliced.
-
-    Parameters
-    ----------
-    matrix : csr_array of shape (N, D)
-        Rows.
-    """
-
-    matrix: Any
-
     @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, D)."""
-        return tuple(self.matrix.shape)
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the stored numbers."""
-        dtype: np.dtype[Any] = np.dtype(self.matrix.dtype)
-        return dtype
-
-    def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Rows from `start` to `stop`."""
-        rows: NDArray[Any] = self.matrix[start:stop].toarray()
-        return rows
+    def chunk_bytes(self) -> int:
+        """Nothing is read beside the rows that are asked for."""
+        return 0
 
     def spans(self, rows_per_block: int) -> Iterator[tuple[int, int]]:
         """Even blocks."""
         return _even_spans(self.shape[0], rows_per_block)
 
 
-@dataclass(frozen=True)
-class Delayed:
-    """A dask array, of which each chunk is computed once a pass.
-
-    Parameters
-    ----------
-    array : dask.array.Array of shape (N, D)
-        With chunks of known size.
-    """
-
-    array: Any
+class Sliced(_Held):
+    """An array that is sliced: in memory, mapped, or of HDF5 and zarr, whose chunks are kept."""
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """(N, D)."""
-        return tuple(self.array.shape)
+    def chunk_bytes(self) -> int:
+        """Of one chunk, which is unpacked whole."""
+        chunks = getattr(self.array, "chunks", None) or (0,)
+        return math.prod(chunks) * self.dtype.itemsize
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows from `start` to `stop`, as a copy."""
+        rows = np.array(self.array[start:stop])
+        give_back_pages(self.array)
+        return rows
+
+    def spans(self, rows_per_block: int) -> Iterator[tuple[int, int]]:
+        """Whole chunks, as many as a block holds."""
+        per_chunk = (getattr(self.array, "chunks", None) or (1,))[0]
+        step = max(1, rows_per_block // per_chunk) * min(per_chunk, rows_per_block)
+        return _even_spans(self.shape[0], step)
+
+
+class Sparse(_Held):
+    """A sparse matrix by rows, in memory or mapped, dense where it is sliced."""
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows from `start` to `stop`."""
+        rows: NDArray[Any] = self.array[start:stop].toarray()
+        for part in ("data", "indices"):
+            give_back_pages(getattr(self.array, part, None))
+        return rows
+
+
+class Delayed(_Held):
+    """A dask array with chunks of known size and of all columns, each computed once a pass."""
 
     @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of the computed numbers."""
-        dtype: np.dtype[Any] = np.dtype(self.array.dtype)
-        return dtype
+    def chunk_bytes(self) -> int:
+        """Of the largest chunk, while it is made and when it is there."""
+        return 2 * max(self.array.chunks[0], default=0) * self.shape[1] * self.dtype.itemsize
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Rows from `start` to `stop`, computed."""
@@ -176,6 +165,11 @@ class Items:
         """Of the first item."""
         return self._first.dtype
 
+    @property
+    def chunk_bytes(self) -> int:
+        """Nothing is read beside the items that are asked for."""
+        return 0
+
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Items from `start` to `stop`, in one array."""
         rows = np.empty((stop - start, self.shape[1]), self.dtype)
@@ -217,9 +211,12 @@ class LazyRows:
         self.source, self._check = source, check
         self.shape = (source.shape[0], source.shape[1])
         self.dtype = np.dtype(np.float32 if source.dtype.type is np.float32 else np.float64)
-        self.rows_per_block = max(
-            1, min(len(self), block_bytes // (BYTES_PER_NUMBER * self.shape[1]))
-        )
+        self.rows_per_block = max(1, min(len(self), block_bytes // self.row_bytes))
+
+    @property
+    def row_bytes(self) -> int:
+        """Of a row while its block is read, as chunks and then whole, and worked out in float32."""
+        return (2 * max(self.source.dtype.itemsize, 4) + 4) * self.shape[1]
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -251,6 +248,8 @@ class LazyRows:
             for first in range(0, len(rows), self.rows_per_block):
                 part = rows[first : first + self.rows_per_block]
                 yield slice(start + first, start + first + len(part)), part
+            del rows, part
+            give_back_memory()  # or what this block leaves behind adds to what the next one takes
 
     def parts(self) -> Iterator[tuple[slice, NDArray[np.float64]]]:
         """Read all rows once, and give few of them at a time in float64.
@@ -269,7 +268,8 @@ class LazyRows:
 
     def _read(self, start: int, stop: int) -> NDArray[Any]:
         rows = self.source.read(start, stop).astype(self.dtype, order="C", copy=False)
-        self._check(rows, start)
+        for first in range(0, len(rows), ROWS_AT_ONCE):
+            self._check(rows[first : first + ROWS_AT_ONCE], start + first)
         return rows
 
     def _take(self, indices: NDArray[np.int64]) -> NDArray[Any]:
@@ -294,13 +294,13 @@ def lazy_source(X: Any, *, arrays: bool = False) -> Source | None:
     X : object
         Rows of any kind.
     arrays : bool
-        Whether plain arrays of numbers, in memory or mapped, are read lazily too.
+        Whether arrays and sparse rows of numbers, in memory or mapped, are read lazily too.
 
     Returns
     -------
     Source or None
-        For a torch `Dataset`, a dask array, or anything with chunks such as a dataset of h5py or a
-        zarr array.
+        For a torch `Dataset`, a dask array, anything with chunks such as a dataset of h5py or a
+        zarr array, and a mapped array of integers, of which a float64 copy would be made.
 
     Raises
     ------
@@ -320,8 +320,11 @@ def lazy_source(X: Any, *, arrays: bool = False) -> Source | None:
         return Items(X)
     if is_dask(X):
         return _delayed(X)
-    if arrays and type(X) in {np.ndarray, np.memmap} and X.dtype.kind in "biuf":
-        return Sliced(X)
+    if sparse.issparse(X):
+        return Sparse(X) if arrays and _is_by_rows(X) else None
+    if type(X) in {np.ndarray, np.memmap}:
+        is_integer = type(X) is np.memmap and X.dtype.kind in INTEGERS
+        return Sliced(X) if is_integer or (arrays and X.dtype.kind in NUMBERS) else None
     is_chunked = all(hasattr(X, name) for name in ("shape", "dtype", "chunks", "__getitem__"))
     return Sliced(X) if is_chunked else None
 
@@ -329,6 +332,10 @@ def lazy_source(X: Any, *, arrays: bool = False) -> Source | None:
 def is_dask(X: Any) -> bool:
     """Whether rows are a dask array."""
     return hasattr(X, "map_blocks") and hasattr(X, "chunks") and hasattr(X, "rechunk")
+
+
+def _is_by_rows(matrix: Any) -> bool:
+    return matrix.format == "csr" and matrix.dtype.kind in NUMBERS
 
 
 def _delayed(X: Any) -> Delayed:
@@ -351,14 +358,23 @@ def _row_of(item: Any) -> NDArray[Any]:
     return np.asarray(row).ravel()
 
 
-def _give_back_pages(array: Any) -> None:
-    """Tell the system that a mapped file's pages are not needed, or they count as our memory."""
-    if getattr(array, "mode", None) not in {"r", "r+"}:  # changes of a private map would be lost
+def give_back_pages(array: Any) -> None:
+    """Tell the system that a mapped file's pages are not needed, or they count as our memory.
+
+    Parameters
+    ----------
+    array : object
+        An array that is mapped, or a view of one; anything else is left alone.
+    """
+    mapped = array
+    while isinstance(mapped, np.ndarray) and not isinstance(mapped, np.memmap):
+        mapped = mapped.base
+    if getattr(mapped, "mode", None) not in {"r", "r+"}:  # changes of a private map would be lost
         return
-    mapped = getattr(array, "_mmap", None)
-    if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+    pages = getattr(mapped, "_mmap", None)
+    if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         with contextlib.suppress(OSError, ValueError):
-            mapped.madvise(mmap.MADV_DONTNEED)
+            pages.madvise(mmap.MADV_DONTNEED)
 
 
 def apply_by_blocks(function: Callable[[Any], NDArray[Any]], rows: Any) -> NDArray[Any]:

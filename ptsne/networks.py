@@ -471,6 +471,17 @@ def scale_output(network: MapNetwork, factor: float) -> MapNetwork:
 
 
 ROWS_PER_BLOCK = {"cpu": 256, "cuda": 8192}
+FEWEST_ROWS_PER_BLOCK = 64
+WIDE = 4096
+"""Columns above which a block holds fewer rows, so that it does not become larger."""
+
+
+def rows_per_block(n_columns: int, device_type: str) -> int:
+    """Rows that go through a network together."""
+    size = most = ROWS_PER_BLOCK[device_type]
+    while size > FEWEST_ROWS_PER_BLOCK and size * n_columns > most * WIDE:
+        size //= 2
+    return size
 
 
 @torch.no_grad()
@@ -494,7 +505,7 @@ def apply_by_rows(network: nn.Module, X: NDArray[Any]) -> NDArray[Any]:
         Results, in the precision of `X`.
     """
     like = tensor_of(network, X.dtype)
-    size = ROWS_PER_BLOCK[like.device.type]
+    size = rows_per_block(X.shape[1], like.device.type)
     block = like.new_zeros(size, X.shape[1])
     results = []
     for start in range(0, max(1, len(X)), size):

@@ -25,6 +25,8 @@ FLOOR = {module: number for number, modules in enumerate(FLOORS) for module in m
 SAME_FLOOR = {
     ("losses", "repulsion"),  # the gradient of the KL contains the repulsion
     ("metrics", "affinities"),  # recall compares neighbours
+    ("lazy", "devices"),  # what a block of rows has left goes back to the system
+    ("affinities", "lazy"),  # a graph may be mapped too
 }
 
 

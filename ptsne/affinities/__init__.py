@@ -20,7 +20,7 @@ from ptsne.affinities.calibration import (
     joint_probabilities,
 )
 from ptsne.affinities.cells import search_cells
-from ptsne.affinities.graph import neighbors_from_graph
+from ptsne.affinities.graph import graph_width, neighbors_from_graph
 from ptsne.affinities.neighbors import is_searched_exactly, nearest_neighbors, query_neighbors
 from ptsne.affinities.pairs import JointPairs, calibrate_by_blocks, joint_pairs
 from ptsne.affinities.scan import Neighbors
@@ -35,6 +35,7 @@ __all__ = [
     "calibrate_by_blocks",
     "class_numbers",
     "conditional_probabilities",
+    "graph_width",
     "is_searched_exactly",
     "joint_pairs",
     "joint_probabilities",

@@ -1,13 +1,13 @@
 """What a fit may take of the memory, and how it is shared out."""
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from typing import Any
 
-from ptsne.lazy import BYTES_PER_NUMBER
-from ptsne.networks import ROWS_PER_BLOCK
+from ptsne.networks import rows_per_block
 
 MIB = 2**20
 UNITS = {"": 1, "k": 2**10, "m": MIB, "g": 2**30, "t": 2**40}
@@ -19,6 +19,7 @@ SMALLEST_RANK = 64
 LARGEST_BATCH = 65_536
 SMALLEST_BATCH = 1024
 LARGEST_BLOCK = 32 * MIB
+FEWEST_LANDMARKS = 50
 ROWS_TOGETHER = 128
 """Fewest rows of a block: each block costs a pass over a basis of directions."""
 NEAR = 30
@@ -105,6 +106,12 @@ class Sizes:
         L, and landmarks wanted.
     decoder_width : int
         Width of the last hidden layer of the decoder.
+    row_bytes : int
+        For a row while its block is read.
+    chunk_bytes : int
+        That are read at once, however few rows are asked for.
+    stored_bytes : int
+        Of a number as the rows of the landmarks are kept: 4 or 8.
     """
 
     n_rows: int
@@ -113,17 +120,20 @@ class Sizes:
     latent_dim: int
     n_landmarks: int
     decoder_width: int
+    row_bytes: int
+    chunk_bytes: int = 0
+    stored_bytes: int = 8
 
     @property
     def smallest_block(self) -> int:
         """Bytes of the fewest rows that are read at once."""
-        return max(MIB, BYTES_PER_NUMBER * ROWS_TOGETHER * self.n_columns)
+        return max(MIB, ROWS_TOGETHER * self.row_bytes)
 
-    @property
-    def model(self) -> int:
-        """Bytes of the fitted map, without its landmarks, and of the rows that are placed by it."""
+    def model(self, n_landmarks: int) -> int:
+        """Bytes of the fitted map, and of the rows that are placed by it at once."""
         layers = 8 * self.n_columns * (4 * self.latent_dim + self.decoder_width + 16)
-        return layers + 4 * 8 * ROWS_PER_BLOCK["cpu"] * self.n_columns
+        placed = 4 * 8 * rows_per_block(self.n_columns, "cpu")
+        return layers + (placed + self.stored_bytes * n_landmarks) * self.n_columns
 
     def peak(self, plan: "Plan") -> int:
         """Bytes of the phase that takes the most."""
@@ -131,14 +141,14 @@ class Sizes:
         is_whole = plan.rank >= d
         rows = 0 if plan.in_file else 4 * n * plan.rank
         axes = 0 if is_whole else 4 * d * plan.rank
-        block = plan.block_bytes
+        block = plan.block_bytes + self.chunk_bytes
         batch = plan.batch_size * (24 * plan.rank + 64 * dim)
         training = n * (KEPT * k + PLACED + 24 * dim)
         phases = (
             rows + block + (0 if is_whole else BASIS * d * (plan.rank + 16)),
             rows + axes + n * max(SEARCHED, PAIRED) * k,
             rows + axes + training + batch + SCORED * plan.n_landmarks,
-            n * (KEPT * k + 24 * dim) + block + self.model + 8 * d * plan.n_landmarks,
+            n * (KEPT * k + 24 * dim) + block + self.model(plan.n_landmarks),
         )
         return FIXED + max(phases)
 
@@ -173,12 +183,19 @@ def plan_memory(budget: int, sizes: Sizes) -> Plan:
         if not smaller:
             raise ValueError(
                 f"a map of {sizes.n_rows} rows of {sizes.n_columns} columns with "
-                f"{sizes.n_neighbors} neighbours each takes about {sizes.peak(plan) / MIB:.0f} "
-                f"MiB, over the memory_budget of {budget / MIB:.0f} MiB; raise it, lower "
-                "perplexity, or fit fewer rows and transform the others"
+                f"{sizes.n_neighbors} neighbours each needs a memory_budget of at least "
+                f"{math.ceil(sizes.peak(plan) / MIB)} MiB, got {budget / MIB:.4g} MiB; raise it, "
+                f"{_advice(sizes)}"
             )
         plan = smaller[0]
     return plan
+
+
+def _advice(sizes: Sizes) -> str:
+    """What makes the least budget smaller, beside fewer rows."""
+    if sizes.chunk_bytes > LARGEST_BLOCK:
+        return f"or store the rows in chunks of less than {sizes.chunk_bytes / MIB:.0f} MiB"
+    return "lower perplexity, or fit fewer rows and transform the others"
 
 
 def _largest(sizes: Sizes) -> Plan:
@@ -190,13 +207,14 @@ def _largest(sizes: Sizes) -> Plan:
 
 def _smaller(plan: Plan, sizes: Sizes) -> Iterator[Plan]:
     """Ways to take less, those that cost the least quality first."""
+    least_landmarks = min(FEWEST_LANDMARKS, plan.n_landmarks)
     least_rank = min(sizes.n_columns, max(SMALLEST_RANK, sizes.latent_dim))
     yield replace(plan, block_bytes=max(sizes.smallest_block, plan.block_bytes // 2))
     yield replace(plan, batch_size=max(SMALLEST_BATCH, plan.batch_size // 2))
     yield replace(plan, in_file=True)
     fewer = (
         replace(plan, rank=max(least_rank, plan.rank * 3 // 4)),
-        replace(plan, n_landmarks=max(1, plan.n_landmarks * 3 // 4)),
+        replace(plan, n_landmarks=max(least_landmarks, plan.n_landmarks * 3 // 4)),
     )
     yield from sorted(fewer, key=sizes.peak)
 

@@ -93,10 +93,8 @@ def prepare(
         What `train_map` needs, and the way back.
     """
     settings = map_settings(rows.shape, parameters)
-    k = number_of_neighbors(parameters["perplexity"], len(rows))
-    widths = settings.pretraining.decoder_widths
-    sizes = Sizes(*rows.shape, k, settings.latent_dim, settings.n_landmarks, [0, *widths][-1])
-    plan = plan_memory(budget, sizes)
+    k = _number_of_neighbors(neighbors, parameters["perplexity"], len(rows))
+    plan = plan_memory(budget, _sizes(rows, k, settings))
     _warn_of_fewer_landmarks(plan, settings)
     _require_columns(plan, rows.shape[1], parameters, is_given=neighbors is not None)
     file = Path(folder, "rows.float32") if plan.in_file else None
@@ -117,6 +115,27 @@ def prepare(
     give_back_memory()
     task = Task(reduced.X.to(device), standardize.to(device), near, objective, journal, generator)
     return Prepared(task, _within(settings, plan), rows, reduced)
+
+
+def _number_of_neighbors(given: Any, perplexity: Any, n_rows: int) -> int:
+    """Of each row, at most."""
+    if given is None:
+        return number_of_neighbors(perplexity, n_rows)
+    return affinities.graph_width(given, n_rows)
+
+
+def _sizes(rows: LazyRows, n_neighbors: int, settings: MapSettings) -> Sizes:
+    """What has to be held."""
+    return Sizes(
+        *rows.shape,
+        n_neighbors,
+        settings.latent_dim,
+        settings.n_landmarks,
+        [0, *settings.pretraining.decoder_widths][-1],
+        row_bytes=rows.row_bytes,
+        chunk_bytes=rows.source.chunk_bytes,
+        stored_bytes=rows.dtype.itemsize,
+    )
 
 
 def _within(settings: MapSettings, plan: Plan) -> MapSettings:
