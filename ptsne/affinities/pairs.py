@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.special import xlogy
 
 from ptsne.affinities.calibration import conditional_probabilities
 from ptsne.affinities.scan import Neighbors
@@ -98,7 +99,7 @@ def joint_pairs(indices: NDArray[np.int64], probabilities: NDArray[np.float32]) 
     row, column = row[order].astype(np.int64), column[order].astype(np.int64)
     mass = np.bincount(row, weight, n_rows) + np.bincount(column, weight, n_rows)
     wide = weight.astype(np.float64)
-    return JointPairs(row, column, weight, mass / 2, float((wide * np.log(wide / 2)).sum()))
+    return JointPairs(row, column, weight, mass / 2, float(xlogy(wide, wide / 2).sum()))
 
 
 def _stretches(n_rows: int) -> Iterator[slice]:

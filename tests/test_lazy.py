@@ -1,0 +1,147 @@
+"""Rows of every kind are read, or refused by name."""
+
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from ptsne.affinities import nearest_neighbors, neighbors_from_graph
+from ptsne.lazy import lazy_source
+from streams import (
+    IRIS,
+    N_COLUMNS,
+    SOURCES,
+    WIDE,
+    Endless,
+    Pairs,
+    hdf5,
+    memmap,
+    quick,
+    streamed_map,
+)
+
+
+@pytest.fixture(scope="module")
+def streamed():
+    return streamed_map()
+
+
+@pytest.mark.parametrize("kind", [k for k in SOURCES if k != "csc"])
+def test_a_wrong_number_is_named_by_its_row_and_column(kind, tmp_path):
+    rows = WIDE.copy()
+    rows[201, 7] = np.nan
+    data = SOURCES[kind](rows, tmp_path)
+    message = "contains NaN: the first is in row 201, column 7; .*SimpleImputer"
+    with pytest.raises(ValueError, match=message):
+        quick().fit(data)
+    fitted = quick(max_iter=10).fit(WIDE)
+    with pytest.raises(ValueError, match=r"row 201, column 7|at row 117: .*row 84, column 7"):
+        np.asarray(fitted.transform(data))
+
+
+def test_shapes_and_columns_are_checked_before_anything_is_read(streamed, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for shape, message in (
+            ((9,), "Expected 2D array, got 1D"),
+            ((9, 2, 2), "Found array with dim 3"),
+            ((0, N_COLUMNS), "0 sample"),
+            ((9, 0), "0 feature"),
+            ((1, N_COLUMNS), "1 sample.* minimum of 2"),
+        ):
+            data = file.create_dataset("x", shape, "f4")
+            with pytest.raises(ValueError, match=message):
+                quick().fit(data)
+            del file["x"]
+        words = file.create_dataset("w", data=np.array([[b"a", b"b"]] * 4))
+        with pytest.raises(ValueError, match="could not convert string"):
+            quick().fit(words)
+        with pytest.raises(ValueError, match=r"Complex data not supported"):
+            quick().fit(file.create_dataset("c", data=np.ones((4, 2), complex)))
+        with pytest.raises(ValueError, match=r"3 features.* expecting 400"):
+            streamed.transform(file.create_dataset("n", (5, 3), "f4"))
+
+
+def test_data_sets_must_have_a_length_and_rows_of_one_length():
+    with pytest.raises(TypeError, match="must have a length"):
+        quick().fit(Endless())
+    ragged = Pairs([*np.zeros((99, 4)), np.zeros(6)])
+    with pytest.raises(ValueError, match="row 0 has 4, row 99 has 6"):
+        quick().fit(ragged)
+    with pytest.raises(ValueError, match="0 sample"):
+        quick().fit(Pairs(np.zeros((0, 4))))
+
+
+def test_integers_and_float32_come_back_as_they_should(tmp_path):
+    for dtype, wanted in ((np.uint8, np.float64), (np.float32, np.float32)):
+        rows = (10 * IRIS).astype(dtype)
+        map_ = quick(max_iter=10, latent_dim=4).fit(memmap(rows, tmp_path))
+        assert map_.embedding_.dtype == wanted
+        assert (map_.transform(hdf5(rows[:9], tmp_path)) == map_.embedding_[:9]).all()
+
+
+# ---- mapped files ----
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the system must tell what is mapped")
+
+
+def resident(path):
+    """KiB of a mapped file that count as memory of this process."""
+    maps = Path("/proc/self/smaps").read_text(encoding="utf-8")
+    return sum(map(int, re.findall(rf"{path}\n(?:.*\n)*?Rss:\s+(\d+)", maps)))
+
+
+@on_linux
+def test_mapped_sparse_rows_stay_mapped(tmp_path):
+    rows = SOURCES["csr, mapped"](np.random.default_rng(0).normal(size=(500, 300)), tmp_path)
+    source = lazy_source(rows, arrays=True)
+    assert source.array is rows
+    assert float(rows.data.sum()) != 0  # reads the whole file
+    assert resident(tmp_path / "data.npy") > 1000
+    assert (source.read(5, 9) == rows[5:9].toarray()).all()
+    source.read(0, 500)
+    assert resident(tmp_path / "data.npy") == 0
+    assert resident(tmp_path / "indices.npy") == 0
+
+
+@on_linux
+def test_a_mapped_graph_is_read_in_parts_and_given_back(tmp_path, monkeypatch):
+    monkeypatch.setattr("ptsne.affinities.graph.ROWS_AT_ONCE", 50)
+    graph = nearest_neighbors(WIDE, 30)
+    mapped = [memmap(part, tmp_path, f"{i}.npy") for i, part in enumerate(graph)]
+    found = neighbors_from_graph(tuple(mapped), len(WIDE))
+    assert all((a == b).all() for a, b in zip(found, graph, strict=True))
+    assert resident(tmp_path / "0.npy") == resident(tmp_path / "1.npy") == 0
+
+
+@pytest.mark.parametrize("kind", ["hdf5", "zarr", "dask", "csr"])
+def test_graphs_of_every_kind_give_the_same_neighbours(kind, tmp_path, monkeypatch):
+    monkeypatch.setattr("ptsne.affinities.graph.ROWS_AT_ONCE", 50)
+    graph = nearest_neighbors(WIDE, 30)
+    if kind == "csr":
+        starts = np.arange(0, 30 * len(WIDE) + 1, 30)
+        given = sparse.csr_array((graph.distances.ravel(), graph.indices.ravel(), starts))
+    else:
+        folders = [tmp_path / "i", tmp_path / "d"]
+        for folder in folders:
+            folder.mkdir()
+        given = [
+            SOURCES[kind](part.astype(float), f) for part, f in zip(graph, folders, strict=True)
+        ]
+    found = neighbors_from_graph(given, len(WIDE))
+    assert all((a == b).all() for a, b in zip(found, graph, strict=True))
+
+
+def test_mapped_integers_are_placed_and_explained_block_by_block(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 9, (300, 12)).astype(np.uint8)
+    map_ = quick(memory_budget=None, max_iter=10, latent_dim=4).fit(pixels)
+    mapped = memmap(pixels, tmp_path)
+    assert lazy_source(mapped) is not None
+    assert lazy_source(mapped.astype(float)) is None
+    assert (map_.transform(mapped) == map_.embedding_).all()
+    assert (map_.explain(mapped).weight == map_.explain(pixels).weight).all()
+    again = quick(memory_budget=None, max_iter=10, latent_dim=4).fit(mapped)
+    assert (again.embedding_ == map_.embedding_).all()
