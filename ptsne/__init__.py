@@ -4,6 +4,7 @@ from importlib import import_module
 from types import ModuleType
 
 from ptsne.decomposition import label_flip_rate, split_prediction
+from ptsne.ensembles import Ensemble
 from ptsne.estimator import ParametricTSNE
 from ptsne.explanation import Explanation
 from ptsne.linearize import (
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CompletenessError",
+    "Ensemble",
     "Explanation",
     "Linearization",
     "LinearizationError",

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "ptsne"
 # A module imports only from floors below its own, except for the pairs named in SAME_FLOOR.
 FLOORS = [
     {"affinities", "devices", "lazy", "repulsion", "losses", "metrics", "registration", "datasets"},
-    {"networks", "classifiers", "linearize"},
+    {"networks", "classifiers", "ensembles", "linearize"},
     {"training", "regions", "decomposition"},
     {"explanation", "persistence", "rows", "export", "streaming"},
     {"fitting", "updating"},

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks import paper
-from ptsne import datasets
+from ptsne import Ensemble, datasets
 from ptsne.classifiers import LeNet5, LeNet300100, resnet20
 from ptsne.decomposition import label_flip_rate, split_prediction
 from ptsne.linearize import UnsupportedOperation, linearize
@@ -129,17 +129,9 @@ def test_split_takes_the_same_kinds(make):
 
 
 def test_a_sum_of_networks_splits_into_the_sum_of_their_parts():
-    class Ensemble(nn.Module):
-        def __init__(self, *members):
-            super().__init__()
-            self.members = nn.ModuleList(members)
-
-        def forward(self, x):
-            return sum(a * member(x) for a, member in zip(shares, self.members, strict=True))
-
     shares = (0.5, 0.3, 0.2)
     members = [seeded(mlp, seed) for seed in range(3)]
-    whole = split_prediction(Ensemble(*members).eval(), X)
+    whole = split_prediction(Ensemble(members, shares), X)
     parts = [split_prediction(member, X) for member in members]
     for name in ("wx", "b", "output"):
         expected = sum(a * getattr(p, name) for a, p in zip(shares, parts, strict=True))

@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cases import Case
+from ptsne import Ensemble
 from ptsne.linearize import linearize
 
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh}
@@ -16,18 +17,6 @@ def perceptron(activation, n_in=8, n_out=3):
         *(nn.Linear(n_in, 9), activation(), nn.LayerNorm(9)),
         *(nn.Linear(9, 7), activation(), nn.Linear(7, n_out)),
     )
-
-
-class Ensemble(nn.Module):
-    """``sum_i a_i F_i(x)``."""
-
-    def __init__(self, members, shares):
-        super().__init__()
-        self.members = nn.ModuleList(members)
-        self.shares = shares
-
-    def forward(self, x):
-        return sum(a * member(x) for a, member in zip(self.shares, self.members, strict=True))
 
 
 @pytest.mark.parametrize("mode", ["secant", "tangent"])
