@@ -1,4 +1,4 @@
-"""Does a sum of networks do better than its members? Fills the tables of docs/paper.md.
+"""Does a mean of networks do better than its members? Fills the tables of docs/paper.md.
 
     PTSNE_DATA=folder python benchmarks/ensembles.py     # MNIST; some minutes
     python benchmarks/ensembles.py --page                # the tables of the page alone
@@ -53,7 +53,7 @@ def classifier_rows(split):
     members = [trained_classifier(X, y, seed) for seed in range(max(SIZES))]
     rows = [classifier_row(f"seed {i}", net, X_test, y_test) for i, net in enumerate(members)]
     for n in SIZES:
-        rows.append(classifier_row(f"sum of {n}", Ensemble(members[:n]), X_test, y_test))
+        rows.append(classifier_row(f"mean of {n}", Ensemble(members[:n]), X_test, y_test))
     return rows, largest_gap(members, X_test[:64])
 
 
@@ -82,7 +82,8 @@ def map_rows(split):
         places.append([over.apply(Y) if over else Y for Y in both])
     rows = [map_row(f"seed {i}", split, *both) for i, both in enumerate(places)]
     for n in SIZES:
-        rows.append(map_row(f"sum of {n}", split, *(np.mean(part, 0) for part in zip(*places[:n], strict=True))))
+        means = [np.mean(both, 0) for both in zip(*places[:n], strict=True)]
+        rows.append(map_row(f"mean of {n}", split, *means))
     return rows
 
 
