@@ -1,6 +1,7 @@
 """Tables of the pages are those of the committed records: nothing was written by hand."""
 
 import importlib
+import json
 import shutil
 import sys
 import warnings
@@ -62,3 +63,9 @@ def test_the_explanations_have_the_tables_of_their_records():
         page = importlib.import_module("attribution.page")
     text = page.PAGE.read_text(encoding="utf-8")
     assert page.filled(text, page.read_parts(RESULTS)) == text
+
+
+def test_the_tables_of_ensembles_are_those_of_the_record():
+    ensembles = importlib.import_module("ensembles")
+    text = ensembles.PAGE.read_text("utf-8")
+    assert ensembles.filled(text, json.loads(ensembles.FILE.read_text("utf-8"))) == text
