@@ -654,3 +654,43 @@ def test_more_sparse_rows_than_memory_is_set_aside_for_are_refused(wine, monkeyp
     monkeypatch.setattr(of_rows, "DENSE_BUDGET", 1000)
     with pytest.raises(MemoryError, match=r"178 sparse rows of 13 columns.*fewer rows at a time"):
         ptsne.explain(pipeline, X)
+
+
+# ---- steps of steps, and gaps ----
+
+
+def filled_twice():
+    """Imputers behind each other and behind columns that part and meet."""
+    first = ColumnTransformer(
+        [("few", SimpleImputer(), slice("alcohol", "ash"))], remainder="passthrough"
+    )
+    both = make_union("passthrough", make_union(StandardScaler(), "passthrough"))
+    return make_pipeline(first, SimpleImputer(strategy="median"), both)
+
+
+def test_gaps_that_are_filled_one_after_the_other(wine):
+    table = wine.copy()
+    table.iloc[::7, 1] = table.iloc[3::11, 6] = np.nan
+    pipeline = make_pipeline(filled_twice(), quick()).fit(table)
+    why = ptsne.explain(pipeline, table)
+    np.testing.assert_allclose(why.Y, pipeline[-1].embedding_, rtol=0, atol=1e-9)
+    gaps = table.isna().to_numpy()[:, [list(table.columns).index(n) for n in why.feature_names]]
+    assert (why.weight.transpose(0, 2, 1)[gaps] == 0).all()
+    filled = table.fillna({
+        c: table[c].mean() if c == "malic_acid" else table[c].median() for c in table
+    })
+    np.testing.assert_allclose(why.X, filled[why.feature_names], rtol=1e-9, atol=0)
+
+
+def test_gaps_that_no_step_fills(wine):
+    pipeline = make_pipeline(StandardScaler(), quick()).fit(wine)
+    with pytest.raises(ValueError, match="leave missing values to the map; put a SimpleImputer"):
+        ptsne.explain(pipeline, wine.where(wine > wine.min()))
+
+
+def test_words_that_are_filled_in_are_refused(wine):
+    words = SimpleImputer(strategy="constant", fill_value="none")
+    words.fit(np.array([["a", None]] * 3, dtype=object))
+    pipeline = Pipeline([("words", words), ("map", quick().fit(wine.to_numpy()))])
+    with pytest.raises(ValueError, match="'words'.*it fills in words, which are no numbers"):
+        ptsne.pipelines.explaining.fold_steps(_split(pipeline)[0], np.zeros((1, 2)))
