@@ -9,7 +9,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 # digits take 124 s of processor time instead of 14.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: help demo test lint format docs pictures release-check oldest clean
+.PHONY: help demo test coverage lint format docs pictures release-check oldest clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -27,6 +27,12 @@ lint: $(VENV)/installed-test  ## style and types
 	@if $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))'; \
 	then $(BIN)/mypy; \
 	else echo "types are checked on Python 3.11 and newer, for which the libraries have stubs"; fi
+
+coverage: $(VENV)/installed-test  ## tests, and which lines and branches they do not run
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report
 
 format: $(VENV)/installed-test  ## rewrite the code in the house style
 	$(BIN)/ruff check --fix

@@ -1,7 +1,10 @@
 """Everything that cannot be mapped is refused by name, and nothing is lost by the attempt."""
 
+import io
 import pickle
 import re
+from typing import ClassVar
+from urllib.error import URLError
 
 import numpy as np
 import pandas as pd
@@ -13,9 +16,12 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 from torch import nn
 
+import ptsne
 from ptsne import ParametricTSNE
 from ptsne.affinities import nearest_neighbors
 from ptsne.cli.tables import TableError, read_table
+from ptsne.datasets.catalogue import RemoteFile
+from ptsne.datasets.download import fetch
 
 IRIS = load_iris(as_frame=True).data
 X = IRIS.to_numpy()
@@ -173,6 +179,9 @@ PARAMETERS = [
     ({"device": "cuda:99"}, V, "device='cuda:99' is not available"),
     ({"device": "meta"}, V, "device='meta' is not available"),
     ({"device": 0}, P, "'device'.*Got 0"),
+    ({"memory_budget": "lots"}, V, 'a text such as "512MiB" or "2GiB"; got .lots.'),
+    ({"memory_budget": 0}, P, "'memory_budget'.*Got 0"),
+    ({"memory_budget": "1KiB"}, V, "needs a memory_budget of at least .* MiB.*raise it"),
     ({"callbacks": 3}, P, "'callbacks'.*Got 3"),
     ({"callbacks": [print, "bar"]}, V, "callbacks must be callables; got 'bar'"),
     ({"verbose": -1}, P, "'verbose'.*Got -1"),
@@ -224,6 +233,23 @@ QUESTIONS = {
     "no folder": (lambda m: m.save("there/is/none.ptsne"), FileNotFoundError, "none.ptsne"),
 }  # fmt: skip
 
+L = nn.Linear(4, 2).double().eval()
+ROWS_OF_X = torch.tensor(X[:6])
+U, C = ptsne.UnsupportedOperation, ptsne.CompletenessError
+NETWORKS = {
+    "in train mode": (nn.Sequential(L, nn.Dropout()).train(), U, r"training mode; call model.eval"),
+    "fewer rows": (Places(lambda x: L(x)[::2]), U, r"6 rows gave an output of shape \(3, 2\)"),
+    "flat": (Places(lambda x: L(x).flatten()), U, r"one row per instance.*shape \(12,\)"),
+    "one number": (Places(lambda x: L(x).sum()), U, r"one row per instance.*shape \(\)"),
+    "two outputs": (Places(lambda x: (L(x), 1)), U, "must return one tensor, not tuple"),
+    "rows that mix": (Places(lambda x: L(x) - L(x).mean(0)), C, "depends on the others in its bat"),
+    "cut off": (Places(lambda x: L(x).detach()), C, "the model detaches it"),
+    "NaN": (Places(lambda x: L(x) * torch.nan), C, "by nan.*Likely causes: NaN"),
+    "other precision": (nn.Linear(4, 2).eval(), RuntimeError, "same dtype.* Double and Float"),
+    "other columns": (nn.Linear(3, 2).double().eval(), RuntimeError, "6x4 and 3x2"),
+    "a function": (torch.relu, T, "model must be a torch.nn.Module; got builtin"),
+}  # fmt: skip
+
 
 def state(map_):
     """Everything that a map knows, as bytes."""
@@ -247,7 +273,7 @@ def unchanged(fitted):
 
 
 def test_there_are_enough_kinds():
-    assert len(ROWS) + len(PARAMETERS) + len(GRAPHS) + len(QUESTIONS) > 120
+    assert len(ROWS) + len(PARAMETERS) + len(GRAPHS) + len(QUESTIONS) + len(NETWORKS) > 130
 
 
 @pytest.mark.parametrize("kind", ROWS)
@@ -274,6 +300,42 @@ def test_questions_without_an_answer(kind, unnamed):
     before = state(unnamed)
     refuses(lambda: question(unnamed), error, message)
     assert state(unnamed) == before
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_networks_of_others_that_are_no_map(kind):
+    network, error, message = NETWORKS[kind]
+    if isinstance(network, Places):
+        network.eval()
+    refuses(lambda: ptsne.linearize(network, ROWS_OF_X).weight(), error, message)
+
+
+class CutOff(io.BytesIO):
+    """An answer that promises more than comes."""
+
+    headers: ClassVar = {"Content-Length": "100"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda: CutOff(b"half"), "interrupted after 4 of 100 bytes.*try again .what has arrived"),
+        (lambda: CutOff(b"x" * 100), "expected sha256 0{64}, found [0-9a-f]{64}"),
+        (lambda: 1 / 0, "URLError: .*no route.*put the file into"),
+    ],
+    ids=["interrupted", "something else", "no server"],
+)
+def test_downloads_that_do_not_arrive(answer, message, tmp_path, monkeypatch):
+    def opened(*_, **__):
+        try:
+            return answer()
+        except ZeroDivisionError:
+            raise URLError("no route to it") from None
+
+    monkeypatch.setattr("ptsne.datasets.download.urlopen", opened)
+    file = RemoteFile("rows.bin", sha256="0" * 64, urls=("https://there.is.none/rows.bin",))
+    refuses(lambda: fetch(file, tmp_path), ConnectionError, message)
+    assert not (tmp_path / "rows.bin").exists()
 
 
 @pytest.mark.parametrize("ask", ["transform", "explain", "reconstruct", "score"])

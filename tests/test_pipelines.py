@@ -692,5 +692,5 @@ def test_words_that_are_filled_in_are_refused(wine):
     words = SimpleImputer(strategy="constant", fill_value="none")
     words.fit(np.array([["a", None]] * 3, dtype=object))
     pipeline = Pipeline([("words", words), ("map", quick().fit(wine.to_numpy()))])
-    with pytest.raises(ValueError, match="'words'.*it fills in words, which are no numbers"):
+    with pytest.raises(ValueError, match=r"'words'.*it fills in words, which are no numbers"):
         ptsne.pipelines.explaining.fold_steps(_split(pipeline)[0], np.zeros((1, 2)))
