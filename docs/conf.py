@@ -13,6 +13,7 @@ DOCS = Path(__file__).parent
 BUILD = DOCS / "_build"
 sys.path.insert(0, str(DOCS / "_ext"))
 
+import figures
 import gallery
 
 project = "ptsne"
@@ -24,6 +25,7 @@ extensions = [
     "myst_parser",
     "numpydoc",
     "comparison",
+    "computed",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.doctest",
@@ -31,6 +33,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "matplotlib.sphinxext.plot_directive",
     "executed",
+    "figures",
     "links",
     "mathml",
 ]
@@ -48,7 +51,9 @@ myst_enable_extensions = [
     "colon_fence",
     "deflist",
     "dollarmath",
+    "substitution",
 ]
+myst_substitutions = figures.found()
 myst_heading_anchors = 4
 
 plot_formats = [("png", 144)]
@@ -56,11 +61,29 @@ plot_html_show_formats = False
 plot_html_show_source_link = False
 plot_include_source = True
 plot_rcparams = {"figure.figsize": (7, 4.4), "figure.constrained_layout.use": True}
-# What a plot shows as its source it has run already; see _ext/executed.py.
+# What a plot shows as its source it has run already; see _ext/executed.py. Long code is folded, so
+# that a page can be read without it.
+FOLDED_FROM = 11  # lines
 plot_template = TEMPLATE.replace(
     "{{ source_code }}",
-    "{{ source_code.replace('.. code-block:: python', '.. code-block:: python\\n   :class: "
-    "run-by-plot', 1) }}",
+    f"""
+{{% set is_folded = source_code.strip().splitlines() | length >= {FOLDED_FROM}
+   and ">>>" in source_code %}}
+{{% if is_folded %}}
+.. raw:: html
+
+   <details class="code"><summary>The code of this picture</summary>
+
+{{% endif %}}
+{{{{ source_code.replace('.. code-block:: python',
+     '.. code-block:: python\\n   :class: run-by-plot', 1) }}}}
+{{% if is_folded %}}
+.. raw:: html
+
+   </details>
+
+{{% endif %}}
+""",
 )
 
 # --- reference ------------------------------------------------------------------------------------
@@ -103,6 +126,7 @@ sphinx_gallery_conf = {
     "log_level": {"backreference_missing": "debug"},
     "download_all_examples": False,
     "image_srcset": ["2x"],
+    "thumbnail_size": (640, 420),
     "min_reported_time": 0,
     "remove_config_comments": True,
     "reset_modules": ("matplotlib", "gallery.reset"),
@@ -133,6 +157,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "ptsne"
 html_static_path = ["_static"]
 html_css_files = ["ptsne.css"]
+html_sidebars = {"index": [], "start": []}
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {

@@ -104,6 +104,13 @@ def test_commands_exist(page):
             assert _parser().parse_args(words[1:]).command == words[1]
 
 
+@pytest.mark.parametrize("page", sorted((DOCS / "theory").glob("*.md")), ids=lambda page: page.stem)
+def test_an_equation_stands_beside_its_function(page):
+    for section in page.read_text("utf-8").split("\n## "):
+        if "```{math}" in section:
+            assert re.search(r"{computed}|{py:\w+}|{doctest}", section), section[:60]
+
+
 def test_one_version_everywhere():
     project = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text("utf-8"), re.M)
     cited = re.search(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text("utf-8"), re.M)

@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from matplotlib.image import imread
 
 from ptsne import datasets
 
 ROOT = Path(__file__).parent.parent
+README_PICTURE = ROOT / "docs" / "images" / "digits.png"  # drawn by `make pictures`
 
 
 def learned(name, folder):
@@ -34,6 +36,14 @@ def percentages(sentence):
 def test_every_example_is_tested():
     tests = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py"))
     assert all(path.name in tests for path in (ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "examples").glob("plot_*.py")), ids=lambda p: p.stem
+)
+def test_an_example_begins_with_its_question(path):
+    title = path.read_text(encoding="utf-8").split('"""')[1].strip().splitlines()[0]
+    assert title.endswith("?")
 
 
 def test_iris(tmp_path):
@@ -72,6 +82,9 @@ def test_digits(tmp_path):
     sentence = learned("plot_digits.py", tmp_path)
     assert percentages(sentence)[0] > 95
     assert sentence.endswith("See digits.png.")
+    drawn, shown = imread(tmp_path / "digits.png"), imread(README_PICTURE)
+    assert drawn.shape == shown.shape
+    assert (drawn == shown).all(axis=2).mean() > 0.6  # the points of another machine are elsewhere
 
 
 @pytest.mark.slow

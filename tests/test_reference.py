@@ -86,3 +86,20 @@ def test_methods_have_docstrings(name):
     members = vars(resolved(name)).items()
     silent = [n for n, m in members if callable(m) and not n.startswith("_") and not m.__doc__]
     assert not silent
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Explanation",
+        "Linearization",
+        "linearize.PairedLinearization",
+        "linearize.LayerLinearization",
+    ],
+)
+def test_examples_call_every_method(name):
+    thing = resolved(name)
+    text = inspect.getdoc(thing)
+    public = [n for n, m in vars(thing).items() if callable(m) and not n.startswith("_")]
+    elsewhere = {"to_captum", "to_shap"}  # they need a library; the guide of pipelines has them
+    assert not [n for n in public if f".{n}(" not in text and n not in elsewhere]

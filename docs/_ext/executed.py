@@ -1,7 +1,8 @@
 """Python of the pages is run: what is fenced as Python cannot be shown without being executed.
 
 The doctest builder runs blocks that are marked as tests. This marks every ``python`` block of a
-page; those that other extensions run themselves (the gallery, plots) and doctests are left alone.
+page; those that other extensions run themselves (the gallery, plots) or take from the package, and
+doctests, are left alone.
 """
 
 from docutils import nodes
@@ -18,7 +19,7 @@ class RunPython(SphinxTransform):
             return
         for block in self.document.findall(nodes.literal_block):
             is_python = block.get("language") == "python" and "testnodetype" not in block
-            if is_python and "run-by-plot" not in block["classes"]:
+            if is_python and not {"run-by-plot", "not-to-be-run"} & set(block["classes"]):
                 is_doctest = block.astext().lstrip().startswith(">>>")
                 block["testnodetype"] = "doctest" if is_doctest else "testcode"
                 block["groups"] = ["default"]

@@ -1,6 +1,7 @@
 """Equations as MathML, made when the site is built: no script and no font to fetch in the browser.
 
-An equation that cannot be converted is a warning, so it stops a build that allows none.
+An equation that cannot be converted, or only in part, is a warning, so it stops a build that allows
+none.
 """
 
 import re
@@ -13,14 +14,21 @@ from sphinx.util import logging
 logger = logging.getLogger(__name__)
 
 
+ENVIRONMENT = re.compile(r"\\(begin|end)\{(align|gather|equation)(ed)?\}")
+LEFT = re.compile(r"\\\w|&(?!#?\w+;)")  # of LaTeX that was taken for text
+
+
 def markup(translator, node, display):
     """MathML of a node, or its LaTeX where that is not understood."""
-    latex = re.sub(r"\\(begin|end)\{(align|gather|equation)\}", r"\\\1{\2*}", node.astext())
+    latex = ENVIRONMENT.sub(r"\\\1{\2*}", node.astext())
     try:
-        return convert(latex, display=display)
+        result = convert(latex, display=display)
     except Exception as error:  # latex2mathml has many kinds
         logger.warning("cannot convert %r to MathML: %r", latex, error, location=node)
         return f"<code>{escape(latex)}</code>"
+    if LEFT.search(re.sub(r"<[^>]*>", "", result)):
+        logger.warning("%r is converted to MathML only in part", latex, location=node)
+    return result
 
 
 def visit_inline(translator, node):

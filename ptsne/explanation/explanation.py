@@ -69,8 +69,39 @@ class Explanation:
     ((5, 2, 4), (5, 2))
     >>> bool(why.residual.max() < 1e-12)
     True
+
+    Why is a row where it is?
+
+    >>> why.displacement().shape, why.importance().shape  # map units
+    ((5, 2, 4), (5, 4))
+    >>> bool(abs(why.contributions.sum(2) + why.offset - why.Y).max() < 1e-9)
+    True
+    >>> why.with_baseline("zero").baseline[0].tolist()
+    [0.0, 0.0, 0.0, 0.0]
+
+    And why is it not where another one is? Shares, which sum to 1:
+
     >>> float(why.contrast(0, 1).sum().round(12))
     1.0
+    >>> of_all = map_.explain(X[::3])
+    >>> kind = [0] * 17 + [1] * 17 + [2] * 16
+    >>> list(of_all.contrast_clusters(kind, 0, 1, n_pairs=5))
+    ['feature', 'share', 'spread', 'low', 'high', 'n_pairs']
+    >>> len(of_all.loadings(kind, n_rows=5))  # 3 clusters, 4 columns
+    12
+
+    What would move it, how far does W hold, and what is it worth?
+
+    >>> moved = of_all.counterfactual(0, 1, labels=kind)
+    >>> moved.change.shape, list(moved.features) == moved.to_frame()["feature"].tolist()
+    ((4,), True)
+    >>> why.radius().shape, of_all.local_fidelity().shape, of_all.weight_variance().shape
+    ((5,), (50,), (50,))
+
+    As a table, a line for each row and column:
+
+    >>> why.to_frame().shape[0]
+    20
     """
 
     weight: Array

@@ -36,6 +36,8 @@ class LayerLinearization:
     (torch.Size([2, 8, 4]), torch.Size([2, 8]))
     >>> layer.contribution("predicted").shape  # what each neuron adds to the largest output
     torch.Size([2, 8])
+    >>> layer.effect("predicted").shape  # what one unit more of each neuron would add
+    torch.Size([2, 8])
     """
 
     def __init__(self, whole: "Linearization", name: str, call: int) -> None:

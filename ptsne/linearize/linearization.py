@@ -132,6 +132,10 @@ class Linearization:
     ['0.bias', '2.bias']
     >>> bool(lin.residual().max() < 1e-5)
     True
+    >>> lin.linear_part().shape, lin.attribution("predicted").shape  # W x; W * x of one output
+    (torch.Size([2, 3]), torch.Size([2, 4]))
+    >>> linearize(net, torch.ones(2, 4), layers=["1"]).layer("1").weight().shape  # of 8 neurons
+    torch.Size([2, 8, 4])
     """
 
     def __init__(

@@ -116,6 +116,11 @@ class PairedLinearization:
     ...     (pair.weight() @ (x - reference)[:, :, None])[:, :, 0], difference, atol=1e-5
     ... )
     True
+    >>> parts = pair.attribution(0)  # of output 0, column by column
+    >>> torch.allclose(parts.sum(1), difference[:, 0], atol=1e-5)
+    True
+    >>> bool(pair.residual().max() < 1e-5)
+    True
     """
 
     def __init__(
