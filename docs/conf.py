@@ -98,7 +98,7 @@ numpydoc_use_plots = False
 
 # Examples write their pictures beside themselves: they are run where that is no litter.
 EXAMPLES = BUILD / "examples"
-gallery.copy(DOCS.parent / "examples", EXAMPLES)
+gallery.copy(DOCS.parent / "examples", EXAMPLES, DOCS / "gallery")
 
 
 def forget(made, sources):

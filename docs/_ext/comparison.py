@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "_build" / "generated" / "benchmarks.md"
@@ -50,7 +51,7 @@ def _draw(columns, *, is_logarithmic):
         for ax, path in zip(line, columns.values(), strict=True):
             _draw_dots(ax, methods, path)
             if is_logarithmic:
-                ax.set_xscale("log")
+                _make_logarithmic(ax)
             else:
                 ax.locator_params(axis="x", nbins=5)
         for ax in line[1:]:
@@ -58,6 +59,17 @@ def _draw(columns, *, is_logarithmic):
         line[0].set_ylabel(dataset, weight="bold")
     for ax, name in zip(axes[0], columns, strict=True):
         ax.set_title(name, fontsize=10)
+
+
+def _make_logarithmic(ax):
+    """Ticks at the decades; at both ends where there are none."""
+    numbers = [line.get_xdata()[0] for line in ax.lines]
+    ax.set_xscale("log")
+    if max(numbers) / min(numbers) < 12:
+        ax.set_xticks(
+            [min(numbers), max(numbers)], [f"{n:.2g}" for n in (min(numbers), max(numbers))]
+        )
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw_dots(ax, methods, path):

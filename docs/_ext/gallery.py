@@ -48,16 +48,19 @@ def needs(path):
     return sorted(set(LOADED.findall(path.read_text(encoding="utf-8"))) & set(datasets.NAMES))
 
 
-def copy(source, target):
+def copy(source, target, made):
     """Copy the examples, so that the pictures that they write are no litter in the repository.
 
-    What cannot be run says so below its title.
+    What cannot be run says so below its title, and is run again where the data have come: what an
+    earlier build has noted in the folder `made` is forgotten.
     """
     target.mkdir(parents=True, exist_ok=True)
     for path in sorted(source.iterdir()):
         if path.suffix in (".py", ".rst"):
             missing = [name for name in needs(path) if not is_here(name)]
             text = path.read_text(encoding="utf-8")
+            if missing:
+                (made / f"{path.name}.md5").unlink(missing_ok=True)
             put(target / path.name, noted(text, missing) if missing else text)
 
 
