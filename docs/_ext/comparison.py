@@ -63,11 +63,11 @@ def _draw(columns, *, is_logarithmic):
 
 def _make_logarithmic(ax):
     """Ticks at the decades; at both ends where there are none."""
-    numbers = [line.get_xdata()[0] for line in ax.lines]
+    numbers = [x for line in ax.lines if (x := line.get_xdata()[0]) > 0]
     ax.set_xscale("log")
     if max(numbers) / min(numbers) < 12:
         ax.set_xticks(
-            [min(numbers), max(numbers)], [f"{n:.2g}" for n in (min(numbers), max(numbers))]
+            [min(numbers), max(numbers)], [f"{n:.3g}" for n in (min(numbers), max(numbers))]
         )
     ax.xaxis.set_minor_formatter(NullFormatter())
 
