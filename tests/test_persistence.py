@@ -328,7 +328,8 @@ def test_a_loaded_map_has_no_gradients_and_can_be_fitted_again(path):
 
 def test_a_file_says_who_wrote_it(path):
     versions = persistence.read(path).header["versions"]
-    assert versions["torch"] == torch.__version__
+    # the build, as in 2.13.0+cu130, is told by some wheels of torch only once it is imported
+    assert versions["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert set(versions) == {"ptsne", "torch", "numpy", "scikit-learn", "safetensors"}
 
 
