@@ -38,6 +38,7 @@ CASES = {
     "gaussian": (IRIS, lambda: {"similarity": "gaussian", "reconstruction_weight": 0.1}),
     "reduced": (WIDE, lambda: {"latent_dim": 8}),
     "batches": (IRIS, lambda: {"random_state": np.random.RandomState(0)}),
+    "streamed": (WIDE, lambda: {"memory_budget": "128MiB", "latent_dim": 8}),
     "reduced batches": (WIDE, lambda: {"latent_dim": 8}),
 }
 

@@ -6,7 +6,7 @@ from typing import Any
 from scipy import sparse
 
 from ptsne.devices import advice_on_memory, resolve_device
-from ptsne.fitting.learned import Model, keep
+from ptsne.fitting.learned import Model
 from ptsne.fitting.streamed import fit_streamed
 from ptsne.fitting.whole import fit_rows
 from ptsne.rows import as_matrix, in_memory, read_rows, require_room
@@ -41,8 +41,7 @@ def fit_map(model: Model, X: Any, y: Any, neighbors: Any) -> Callable[[], None]:
     with ProgressBar(enabled=parameters["verbose"] > 0) as bar:
         callbacks: list[Callback] = [*callbacks_of(parameters["callbacks"]), bar]
         if is_streamed:
-            fit_streamed(model, rows, neighbors, budget, journal=Journal(callbacks))
-            return keep
+            return fit_streamed(model, rows, neighbors, budget, journal=Journal(callbacks))
         if sparse.issparse(as_matrix(rows)):
             require_room(rows.shape, FLOAT32_BYTES, "fit fewer rows")
         device = resolve_device(parameters["device"])
@@ -75,10 +74,5 @@ def _check_parameters(model: Model) -> None:
             raise ValueError("target_weight needs all rows in memory; set memory_budget=None")
         if parameters["distributed"]:
             raise ValueError("memory_budget is for one process; set distributed=False")
-    if parameters["checkpoint"] is not None and (
-        parameters["distributed"] or parameters["memory_budget"] is not None
-    ):
-        raise ValueError(
-            "checkpoint is for one process that has all rows in memory; set distributed=False "
-            "and memory_budget=None, or checkpoint=None"
-        )
+    if parameters["checkpoint"] is not None and parameters["distributed"]:
+        raise ValueError("checkpoint is for one process; set distributed=False, or checkpoint=None")

@@ -10,7 +10,7 @@ import copy
 import glob
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ptsne.affinities import Neighbors
 from ptsne.persistence.file import PART, Kind, ModelFile, checksum, read, write
-from ptsne.persistence.fingerprint import Fingerprint
+from ptsne.persistence.fingerprint import Fingerprint, digest
 from ptsne.persistence.saving import DTYPES, to_json
 
 OTHERWISE = "delete it to fit afresh, or name another file"
@@ -76,6 +76,18 @@ class NoCheckpoint:
 
     def __init__(self, seed: int, rng: np.random.RandomState) -> None:
         self.seed, self.rng = seed, rng
+        self._random = rng.get_state()
+
+    def recall(self, name: str, value: Any) -> Any:  # noqa: ARG002
+        """The value, for there is none of an earlier fit."""
+        return value
+
+    def require_same(self, name: str, arrays: Iterable[Any]) -> None:
+        """Nothing to compare with."""
+
+    def restart(self, **values: Any) -> None:  # noqa: ARG002
+        """Random numbers from the beginning."""
+        self.rng.set_state(self._random)
 
     def neighbors(self, search: Callable[[], Neighbors]) -> Neighbors:
         """What `search` finds."""
@@ -128,7 +140,8 @@ class CheckpointFile:
         self._path = Path(os.path.realpath(os.fsdecode(path)))
         self._graph_path = self._path.with_name(f"{self._path.name}.neighbors")
         self._fit, self.seed, self.rng = fit, seed, rng
-        self._random = to_json(rng.get_state(legacy=False))
+        self._random = self._random_later = to_json(rng.get_state(legacy=False))
+        self._values: dict[str, Any] = {}
         self._graph: dict[str, Tensor] = {}  # found, but not yet written
         self._graph_checksum: str | None = None
         self._state = self._found() if self._path.is_file() else None
@@ -152,6 +165,7 @@ class CheckpointFile:
         self._fit.require_same(header["fit"], f"the checkpoint {self._path}")
         self.seed, self._graph_checksum = header["seed"], header["graph"]
         self.rng, self._random = copy.deepcopy(self.rng), header["random"]
+        self._random_later, self._values = header["random_later"], header["values"]
         self.rng.set_state(self._random)
         state: dict[str, Any] | None = _with_tensors(header["state"], tensors)
         return state
@@ -182,10 +196,63 @@ class CheckpointFile:
             "fit": self._fit.stored,
             "seed": self.seed,
             "random": self._random,
+            "random_later": self._random_later,
+            "values": self._values,
             "graph": self._graph_checksum,
             "state": _without_tensors(state, "state", tensors),
         }
         self._write(self._path, ModelFile(tensors, header))
+
+    def recall(self, name: str, value: Any) -> Any:
+        """What the fit that began had under this name, else `value`, which is kept.
+
+        Parameters
+        ----------
+        name : str
+            Of the value.
+        value : int, float or str
+            Of a fit that begins.
+
+        Returns
+        -------
+        int, float or str
+            The value that counts.
+        """
+        return self._values.setdefault(name, value)
+
+    def require_same(self, name: str, arrays: Iterable[Any]) -> None:
+        """Hold what is known only later against the fit that began.
+
+        Parameters
+        ----------
+        name : str
+            For the error.
+        arrays : iterable of ndarray
+            What has to be the same.
+
+        Raises
+        ------
+        ValueError
+            If it is not.
+        """
+        found = digest(arrays)
+        if self._values.setdefault(name, found) != found:
+            raise ValueError(
+                f"the checkpoint {self._path} is of another fit: {name} changed; {OTHERWISE}"
+            )
+
+    def restart(self, **values: Any) -> None:
+        """Forget the training and the neighbours: the same fit begins again, with other values.
+
+        Parameters
+        ----------
+        **values
+            What `recall` gives from now on.
+        """
+        self._state, self._values = None, values
+        self._graph, self._graph_checksum = {}, None
+        self.rng.set_state(self._random)
+        self.write(None)
 
     def neighbors(self, search: Callable[[], Neighbors]) -> Neighbors:
         """Neighbours of the fit that goes on, or what `search` finds.
@@ -200,10 +267,29 @@ class CheckpointFile:
         Neighbors
             The same bits as in the fit that began.
         """
-        if self._graph_checksum is not None:
-            return self._stored_graph(self._graph_checksum)
+        stored = self.stored_neighbors()
+        if stored is not None:
+            return stored
         found = search()
-        self._random = to_json(self.rng.get_state(legacy=False))
+        self.keep_neighbors(found)
+        return found
+
+    def stored_neighbors(self) -> Neighbors | None:
+        """Those of the fit that goes on; random numbers then stand where they stood after it."""
+        if self._graph_checksum is None:
+            return None
+        self.rng.set_state(self._random_later)
+        return self._stored_graph(self._graph_checksum)
+
+    def keep_neighbors(self, found: Neighbors) -> None:
+        """Write them once.
+
+        Parameters
+        ----------
+        found : Neighbors
+            Of all rows.
+        """
+        self._random_later = to_json(self.rng.get_state(legacy=False))
         self._graph = {
             "indices": torch.from_numpy(found.indices).int(),
             "distances": torch.from_numpy(found.distances),
@@ -212,8 +298,7 @@ class CheckpointFile:
             self._write_graph()
         except OSError as error:
             message = f"fit goes on without a new checkpoint: {error}"
-            warnings.warn(message, RuntimeWarning, stacklevel=4)
-        return found
+            warnings.warn(message, RuntimeWarning, stacklevel=5)
 
     def remove(self) -> None:
         """Delete the file and its graph: the fit is complete."""

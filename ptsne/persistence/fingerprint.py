@@ -11,6 +11,7 @@ import torch
 from scipy import sparse
 from torch import nn
 
+from ptsne.lazy import LazyRows
 from ptsne.persistence.saving import to_json, version_of
 
 LIBRARIES = ("ptsne", "torch", "numpy", "scipy", "scikit-learn")
@@ -18,6 +19,8 @@ FREE = {"callbacks", "checkpoint", "device", "random_state", "verbose"}
 """Parameters that may be others in a fit that goes on; device and seed have rules of their own."""
 SUM = "sha256:"
 ROWS_AT_ONCE = 4096
+SAMPLES, SAMPLED_ROWS = 16, 64
+"""Runs of lazy rows that are compared, and rows of each."""
 
 
 class Fingerprint:
@@ -45,9 +48,9 @@ class Fingerprint:
         fit: dict[str, Any] = {
             "the shape of X": list(rows.shape),
             "the dtype of X": str(rows.dtype),
-            "the values of X": _sum(_blocks(rows)),
-            "the neighbors given": None if neighbors is None else _sum(neighbors),
-            "the classes": None if classes is None else _sum([classes]),
+            "the values of X": digest(_blocks(rows)),
+            "the neighbors given": None if neighbors is None else digest(neighbors),
+            "the classes": None if classes is None else digest([classes]),
             "random_state": seed if seed is None or np.isscalar(seed) else type(seed).__name__,
             "the device": device.type,
             "torch.get_num_threads()": torch.get_num_threads(),
@@ -114,14 +117,14 @@ def _of_module(name: str, network: nn.Module) -> dict[str, Any]:
     fixed = [_bytes(value) for key, value in state.items() if key not in learning]
     return {
         name: type(network).__qualname__,
-        f"the layers of {name}": _sum([np.array(layers)]),
-        f"the fixed weights of {name}": _sum(fixed),
+        f"the layers of {name}": digest([np.array(layers)]),
+        f"the fixed weights of {name}": digest(fixed),
     }
 
 
 def _start(network: nn.Module) -> str:
     """Checksum of the weights that training changes."""
-    return _sum(_bytes(value) for value in network.parameters() if value.requires_grad)
+    return digest(_bytes(value) for value in network.parameters() if value.requires_grad)
 
 
 def _bytes(value: torch.Tensor) -> Any:
@@ -132,12 +135,18 @@ def _blocks(rows: Any) -> Iterable[Any]:
     """Rows in parts, so that those of a file on disk are never in memory at once."""
     if isinstance(rows, sparse.csr_array):
         return rows.indptr, rows.indices, rows.data
+    if isinstance(rows, LazyRows):
+        # to read them all would take as long as one of the two to five passes of the fit itself,
+        # the first of which then compares the means of all columns
+        starts = np.linspace(0, max(0, len(rows) - SAMPLED_ROWS), SAMPLES).astype(int)
+        return (rows[i : i + SAMPLED_ROWS] for i in sorted({*starts.tolist()}))
     return (rows[i : i + ROWS_AT_ONCE] for i in range(0, len(rows), ROWS_AT_ONCE))
 
 
-def _sum(arrays: Iterable[Any]) -> str:
-    digest = hashlib.sha256()
+def digest(arrays: Iterable[Any]) -> str:
+    """SHA-256 over shapes, types and bytes of arrays."""
+    found = hashlib.sha256()
     for array in arrays:
-        digest.update(f"{array.shape} {array.dtype}".encode())
-        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-    return SUM + digest.hexdigest()
+        found.update(f"{array.shape} {array.dtype}".encode())
+        found.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return SUM + found.hexdigest()

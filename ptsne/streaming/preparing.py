@@ -1,7 +1,7 @@
 """From lazy rows to the task that the training works on."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,9 @@ def prepare(
         Bytes that everything may take.
     parameters : mapping
         Parameters of `ParametricTSNE` by name, with the perplexity that is used.
-    neighbors : sparse matrix, (indices, distances) or None
-        The user's graph, or None to search.
+    neighbors : sparse matrix, (indices, distances), callable or None
+        The user's graph, or None to search; a callable is given the search, and gives what that
+        finds, or found in an earlier fit.
     journal : Journal
         Receives the records of the training.
     folder : str
@@ -93,16 +94,19 @@ def prepare(
         What `train_map` needs, and the way back.
     """
     settings = map_settings(rows.shape, parameters)
-    k = _number_of_neighbors(neighbors, parameters["perplexity"], len(rows))
+    given, remember = (None, neighbors) if callable(neighbors) else (neighbors, _found)
+    k = _number_of_neighbors(given, parameters["perplexity"], len(rows))
     plan = plan_memory(budget, _sizes(rows, k, settings))
     _warn_of_fewer_landmarks(plan, settings)
-    _require_columns(plan, rows.shape[1], parameters, is_given=neighbors is not None)
+    _require_columns(plan, rows.shape[1], parameters, is_given=given is not None)
     file = Path(folder, "rows.float32") if plan.in_file else None
     rows = rows.with_blocks(plan.block_bytes)
     reduced = reduce_rows(rows, plan.rank, file=file, random_state=random_state)
     give_back_memory()
-    graph = _graph(
-        reduced, neighbors, k, parameters["metric"], random_state=random_state, device=device
+    graph = remember(
+        lambda: _graph(
+            reduced, given, k, parameters["metric"], random_state=random_state, device=device
+        )
     )
     give_back_memory()
     objective = _objective(graph, parameters, device)
@@ -136,6 +140,11 @@ def _sizes(rows: LazyRows, n_neighbors: int, settings: MapSettings) -> Sizes:
         chunk_bytes=rows.source.chunk_bytes,
         stored_bytes=rows.dtype.itemsize,
     )
+
+
+def _found(search: Callable[[], affinities.Neighbors]) -> affinities.Neighbors:
+    """What a search finds, or the user has found."""
+    return search()
 
 
 def _within(settings: MapSettings, plan: Plan) -> MapSettings:
