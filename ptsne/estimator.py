@@ -105,7 +105,10 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         training, whole or not at all. When the process dies, or Ctrl-C ends the training early,
         `fit` with the same arguments goes on from there, to the same bits; a complete fit deletes
         the file. A file of another fit is refused. Beside it, ``checkpoint + ".neighbors"`` keeps
-        the neighbours. Callbacks hear of the new iterations only; `history_` is whole.
+        the neighbours. Callbacks hear of the new iterations only; `history_` is whole. Within a
+        memory budget, rows are compared by a sample and the mean of each column, and reduced again.
+        Of several processes, process 0 reads and writes for all; the bits are the same for two,
+        while more may add up in another order.
     random_state : int, RandomState or None, default=None
         Seed; the same seed gives the same bits on the same machine. With None or a RandomState,
         a fit that goes on from a checkpoint has the seed that was drawn first.

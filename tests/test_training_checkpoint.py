@@ -489,9 +489,3 @@ def test_the_parameter_is_copied_and_pickled_but_not_saved(path):
 def test_a_checkpoint_is_a_path():
     with pytest.raises(ValueError, match="'checkpoint' parameter"):
         quick(checkpoint=3).fit(X)
-
-
-@pytest.mark.parametrize("other", [{"distributed": True}])
-def test_what_goes_without_a_checkpoint(path, other):
-    with pytest.raises(ValueError, match="checkpoint is for one process"):
-        quick(checkpoint=path, **other).fit(X)

@@ -169,3 +169,41 @@ def test_alone_nothing_is_added():
     for result in (ALONE.gather(values), ALONE.sum(values), ALONE.largest(values)):
         assert result is values
     assert ALONE.once(lambda: 3) == ALONE.same(3) == ALONE.share(3) == 3
+
+
+# ---- checkpoints ----
+
+FIT = Path(__file__).with_name("distributed_checkpoint.py")
+
+
+def fitted(*words):
+    """Exit status of a fit by two processes."""
+    launcher = [sys.executable, *TORCHRUN, "--rdzv-endpoint", "localhost:0", str(FIT)]
+    environment = {k: v for k, v in os.environ.items() if k not in VARIABLES}
+    environment |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run(
+        [*launcher, *map(str, words)],
+        env=environment,
+        capture_output=True,
+        check=False,
+        timeout=240,
+    )
+    return run.returncode
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "kills"),
+    [("atlas", (30, 40)), ("mlp", (50, 900)), ("module", (60, 400)), ("batches", (45,))],
+)
+def test_two_processes_of_which_one_was_killed_go_on(tmp_path, case, kills):
+    assert fitted(case, tmp_path / "whole") == 0
+    for kill_at in kills:
+        assert fitted(case, tmp_path / "again", tmp_path / "fit", kill_at) != 0
+        assert (tmp_path / "fit").exists()
+    assert fitted(case, tmp_path / "again", tmp_path / "fit") == 0
+    assert not (tmp_path / "fit").exists()
+    for rank in (0, 1):
+        whole, again = (np.load(tmp_path / f"{name}.{rank}.npz") for name in ("whole", "again"))
+        for what in ("Y", "history", "rows"):
+            np.testing.assert_array_equal(again[what], whole[what])

@@ -74,5 +74,3 @@ def _check_parameters(model: Model) -> None:
             raise ValueError("target_weight needs all rows in memory; set memory_budget=None")
         if parameters["distributed"]:
             raise ValueError("memory_budget is for one process; set distributed=False")
-    if parameters["checkpoint"] is not None and parameters["distributed"]:
-        raise ValueError("checkpoint is for one process; set distributed=False, or checkpoint=None")

@@ -12,7 +12,8 @@ from ptsne.devices import advice_on_memory, give_back_memory, resolve_device
 from ptsne.fitting.learned import Learned, Model, keep, store
 from ptsne.fitting.perplexity import lower_perplexity
 from ptsne.lazy import LazyRows
-from ptsne.persistence.checkpoint import CheckpointFile, NoCheckpoint, open_checkpoint
+from ptsne.persistence.checkpoint import CheckpointFile, NoCheckpoint
+from ptsne.persistence.opening import open_own_checkpoint
 from ptsne.streaming import prepare
 from ptsne.training import INTERRUPTED, Checkpoint, Journal, Randomness, train_map
 
@@ -65,7 +66,7 @@ def _checkpoint(parameters: dict[str, Any], rows: LazyRows, neighbors: Any) -> F
         check_random_state(parameters["random_state"]),
         resolve_device(parameters["device"]),
     )
-    return open_checkpoint(parameters, (rows, given, None), device, (0, rng))
+    return open_own_checkpoint(parameters, (rows, given, None), device, (0, rng))
 
 
 def _fit(

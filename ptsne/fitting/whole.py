@@ -100,11 +100,11 @@ def fit_rows(
     settings = map_settings(rows.shape, stored)
     given = None if neighbors is None else affinities.neighbors_from_graph(neighbors, n_rows)
     file = persistence.open_checkpoint(
-        stored, (as_matrix(rows), given, classes), device, (seed, rng)
+        stored, (as_matrix(rows), given, classes), device, (seed, rng), world
     )
     generator = torch.Generator().manual_seed(file.seed)
     graph = given or file.neighbors(partial(_neighbors, setting, file.rng))
-    journal.checkpoint = Checkpoint(file.store, journal, Randomness(generator, device))
+    journal.checkpoint = Checkpoint(file.store, journal, Randomness(generator, device), world)
     P = world.once(lambda: _probabilities(setting, graph, classes, file.rng))
     task = _task(setting, graph, P, journal, generator)
     network, landmark_rows = train_map(task, settings)

@@ -10,9 +10,9 @@ and of the header) and where it is whole but holds no map: whoever writes a file
 checksums too.
 """
 
-from ptsne.persistence.checkpoint import open_checkpoint
 from ptsne.persistence.file import FORMAT, ModelFile, checksum, read, write
 from ptsne.persistence.loading import load
+from ptsne.persistence.opening import open_checkpoint
 from ptsne.persistence.rebuilding import build_network
 from ptsne.persistence.saving import save
 

@@ -12,7 +12,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,38 +27,6 @@ OTHERWISE = "delete it to fit afresh, or name another file"
 CHECKPOINT = Kind("checkpoint", OTHERWISE, OTHERWISE)
 TENSOR = "$tensor"
 """Stands in the header for the tensor of this name."""
-
-Randomness: TypeAlias = tuple[int, np.random.RandomState]
-
-
-def open_checkpoint(
-    parameters: Mapping[str, Any],
-    data: tuple[Any, Neighbors | None, Any],
-    device: torch.device,
-    randomness: Randomness,
-) -> "CheckpointFile | NoCheckpoint":
-    """The file that a fit asks for, written and checked; what stands for it where it asks for none.
-
-    Parameters
-    ----------
-    parameters : dict
-        Of the estimator.
-    data : (ndarray or csr_array, Neighbors or None, ndarray or None)
-        Rows, the neighbours that the user gave, and classes.
-    device : torch.device
-        Where the fit computes.
-    randomness : (int, RandomState)
-        Seed of the training, and the source of what else is drawn.
-
-    Returns
-    -------
-    CheckpointFile or NoCheckpoint
-        With the seed that counts.
-    """
-    if parameters["checkpoint"] is None:
-        return NoCheckpoint(*randomness)
-    fit = Fingerprint(parameters, data, device)
-    return CheckpointFile(parameters["checkpoint"], fit, *randomness)
 
 
 class NoCheckpoint:
@@ -167,7 +135,7 @@ class CheckpointFile:
         self.rng, self._random = copy.deepcopy(self.rng), header["random"]
         self._random_later, self._values = header["random_later"], header["values"]
         self.rng.set_state(self._random)
-        state: dict[str, Any] | None = _with_tensors(header["state"], tensors)
+        state: dict[str, Any] | None = with_tensors(header["state"], tensors)
         return state
 
     @property
@@ -199,7 +167,7 @@ class CheckpointFile:
             "random_later": self._random_later,
             "values": self._values,
             "graph": self._graph_checksum,
-            "state": _without_tensors(state, "state", tensors),
+            "state": without_tensors(state, "state", tensors),
         }
         self._write(self._path, ModelFile(tensors, header))
 
@@ -354,16 +322,16 @@ def _is_ours(graph_path: Path) -> bool:
 # ---- states as JSON beside tensors ----
 
 
-def _without_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+def without_tensors(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     """A state as JSON, its tensors moved to `tensors`."""
     if isinstance(value, Tensor):
         _require_storable(value.dtype in DTYPES and not value.is_sparse, name, value.dtype)
         tensors[name] = value.detach().cpu().clone().contiguous()
         return {TENSOR: name}
     if isinstance(value, dict):
-        return {key: _without_tensors(v, f"{name}/{key}", tensors) for key, v in value.items()}
+        return {key: without_tensors(v, f"{name}/{key}", tensors) for key, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_tensors(v, f"{name}/{i}", tensors) for i, v in enumerate(value)]
+        return [without_tensors(v, f"{name}/{i}", tensors) for i, v in enumerate(value)]
     is_plain = value is None or isinstance(value, (str, int, float))
     _require_storable(is_plain, name, type(value).__name__)
     return value
@@ -378,12 +346,12 @@ def _require_storable(is_so: bool, name: str, kind: object) -> None:
         )
 
 
-def _with_tensors(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The state again."""
+def with_tensors(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The state again, from JSON and tensors."""
     if isinstance(value, list):
-        return [_with_tensors(part, tensors) for part in value]
+        return [with_tensors(part, tensors) for part in value]
     if not isinstance(value, dict):
         return value
     if set(value) == {TENSOR}:
         return tensors[value[TENSOR]]
-    return {name: _with_tensors(part, tensors) for name, part in value.items()}
+    return {name: with_tensors(part, tensors) for name, part in value.items()}

@@ -34,6 +34,8 @@ class Fingerprint:
         Training rows, the neighbours that the user gave, and classes.
     device : torch.device
         Where it is trained.
+    n_processes : int
+        How many train it.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Fingerprint:
         parameters: Mapping[str, Any],
         data: tuple[Any, tuple[Any, Any] | None, Any],
         device: torch.device,
+        n_processes: int = 1,
     ) -> None:
         rows, neighbors, classes = data
         self.versions = {library: version_of(library) for library in LIBRARIES}
@@ -55,6 +58,8 @@ class Fingerprint:
             "the device": device.type,
             "torch.get_num_threads()": torch.get_num_threads(),
         }
+        if n_processes > 1:
+            fit["the number of processes"] = n_processes
         fit |= {f"the version of {name}": value for name, value in self.versions.items()}
         starts = {}
         for name, value in parameters.items():

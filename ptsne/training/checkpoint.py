@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
+from ptsne.training.distributed import ALONE, World
+
 State: TypeAlias = dict[str, Any]
 """Tensors, numbers, texts and None, in dicts and lists."""
 T = TypeVar("T")
@@ -104,6 +106,8 @@ class Checkpoint:
         The records, whole at every moment.
     randomness : Part or None
         The generators.
+    world : World
+        Of several processes, the first one's clock is everybody's.
 
     Attributes
     ----------
@@ -121,8 +125,9 @@ class Checkpoint:
         store: Store | None = None,
         journal: Part | None = None,
         randomness: Part | None = None,
+        world: World = ALONE,
     ) -> None:
-        self._store = store
+        self._store, self._world = store, world
         self._company = {"journal": journal, "randomness": randomness}
         self._kept: State = {"once": {}, "ended": {}, "running": None}
         self._n_phases = 0
@@ -201,7 +206,7 @@ class Checkpoint:
         parts = {"learned": learned, **{f"working {i}": part for i, part in enumerate(working)}}
         for step in range(self._resume(name, parts), n_steps):
             yield step
-            if (step + 1) % stride == 0 and perf_counter() >= self._due:
+            if (step + 1) % stride == 0 and self._world.same(perf_counter() >= self._due):
                 self._kept["running"] = {"phase": name, "step": step + 1, **self._state(parts)}
                 self._write()
         self._kept["ended"][name] = _copied(self._state({"learned": learned}))

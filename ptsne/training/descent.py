@@ -70,12 +70,14 @@ class IndexStream:
         return batch
 
     def state_dict(self) -> State:
-        """Order of the rows in this epoch, and how far it has come."""
-        return {"order": self._order, "start": self._start}
+        """Order of the rows in this epoch, how far it has come, and what draws the next."""
+        generator = self._generator.get_state()
+        return {"order": self._order, "start": self._start, "generator": generator}
 
     def load_state_dict(self, state: State, /) -> None:
         """Go on from there."""
         self._order, self._start = state["order"], state["start"]
+        self._generator.set_state(state["generator"])
 
 
 class Adam:

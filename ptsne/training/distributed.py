@@ -107,6 +107,10 @@ class World:
         """Result of what process 0 alone computes, or its error."""
         return function()
 
+    def everybodys(self, value: Value) -> list[Value]:
+        """What each process says."""
+        return [value]
+
     def own_generator(self, generator: torch.Generator) -> torch.Generator:
         """Source of what is drawn for one's own rows; `generator` is in step everywhere."""
         return generator

@@ -228,7 +228,10 @@ class _Step:
 
     def state_dict(self) -> State:
         """What the next step needs if it scores all landmarks; a full batch forgets its codes."""
-        state: State = {"inputs": self.inputs.state_dict()}
+        state: State = {
+            "inputs": self.inputs.state_dict(),
+            "generator": self.task.generator.get_state(),
+        }
         if self.batches is not None:
             state |= {"batches": self.batches.state_dict(), "z": self.z, "y": self.y}
         return state
@@ -236,6 +239,7 @@ class _Step:
     def load_state_dict(self, state: State, /) -> None:
         """Go on from there."""
         self.inputs.load_state_dict(state["inputs"])
+        self.task.generator.set_state(state["generator"])
         if self.batches is not None:
             self.batches.load_state_dict(state["batches"])
             self.z.copy_(state["z"])
