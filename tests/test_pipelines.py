@@ -274,6 +274,7 @@ def test_radius_is_that_of_the_measured_columns(table, columns_pipeline):
     ids=str,
 )
 @pytest.mark.filterwarnings("ignore:Skipping features without any observed values")
+@pytest.mark.filterwarnings("ignore:Currently, when `keep_empty_feature:FutureWarning")  # 1.7
 def test_imputers_fill_in_the_columns_own_units(wine, imputer):
     X = wine.to_numpy()[:, :6].copy()
     mark = imputer.missing_values
