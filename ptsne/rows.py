@@ -421,6 +421,14 @@ def _is_beyond(values: NDArray[Any]) -> NDArray[np.bool_]:
     return is_beyond
 
 
+def _are_usable(values: NDArray[Any]) -> bool:
+    """Whether the sum of squares shows that all values are; False leaves it open."""
+    largest = min(LARGEST, float(np.finfo(values.dtype).max))
+    flat = values.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.dot(flat, flat)) <= largest**2 / 2  # float: float32 would overflow too
+
+
 def _first_beyond(rows: Rows) -> tuple[int, int, float] | None:
     """Row, column and value of the first cell that cannot be used."""
     if isinstance(rows, SparseRows):
@@ -431,7 +439,10 @@ def _first_beyond(rows: Rows) -> tuple[int, int, float] | None:
         row = int(np.searchsorted(matrix.indptr, at, side="right")) - 1
         return row, int(matrix.indices[at]), float(matrix.data[at])
     for start in range(0, len(rows), 4096):
-        cells = np.argwhere(_is_beyond(rows[start : start + 4096]))
+        values = rows[start : start + 4096]
+        if _are_usable(values):  # in one pass; a search takes 30 times as long
+            continue
+        cells = np.argwhere(_is_beyond(values))
         if len(cells):
             row, column = (int(i) for i in cells[0])
             return start + row, column, float(rows[start + row, column])
@@ -441,7 +452,10 @@ def _first_beyond(rows: Rows) -> tuple[int, int, float] | None:
 def _first_entry_beyond(values: NDArray[Any]) -> int | None:
     """Number of the first of many values that cannot be used."""
     for start in range(0, len(values), 2**20):
-        wrong = np.flatnonzero(_is_beyond(values[start : start + 2**20]))
+        part = values[start : start + 2**20]
+        if _are_usable(part):
+            continue
+        wrong = np.flatnonzero(_is_beyond(part))
         if len(wrong):
             return start + int(wrong[0])
     return None

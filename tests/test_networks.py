@@ -6,6 +6,7 @@ import torch
 
 from ptsne.networks import (
     AtlasProjection,
+    MapNetwork,
     SkipNetwork,
     Standardize,
     apply_by_rows,
@@ -14,6 +15,7 @@ from ptsne.networks import (
     sparsemax_support,
     sparsemax_threshold,
 )
+from ptsne.networks.placing import candidates, place
 
 
 def atlas(m=30, latent_dim=4, n_components=2, *, temperature=1.5, seed=0):
@@ -147,3 +149,89 @@ def test_a_network_without_numbers_takes_the_precision_of_the_rows(dtype):
     found = apply_by_rows(torch.nn.ReLU(), X)
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, X.clip(0))
+
+
+def rows_near_and_far(z):
+    """Rows where float32 tells scores apart, beside rows where it, and where float64, does not."""
+    far = z[:6] * torch.tensor([[1e4], [1e8], [1e16], [1e50], [1e140], [0]]).double()
+    return torch.cat([z, far])
+
+
+@pytest.mark.parametrize("temperature", [1e-9, 1e-3, 1.5, 50.0])
+@pytest.mark.parametrize("n_components", [1, 2, 3])
+def test_places_are_those_of_the_formula(n_components, temperature):
+    head, z = atlas(n_components=n_components, temperature=temperature)
+    found = place(head, z, block=64)
+    np.testing.assert_allclose(found.numpy(), atlas_twin(head, z.numpy()), rtol=0, atol=1e-12)
+
+
+def test_places_of_a_float32_atlas_are_those_of_its_forward():
+    head, z = atlas()
+    head, z = head.float(), z.float()
+    with torch.no_grad():
+        torch.testing.assert_close(place(head, z, block=64), head(z), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [1e-9, 1e-3, 1.5, 50.0])
+def test_places_of_a_row_are_the_same_bits_beside_any_other(temperature):
+    head, z = atlas(temperature=temperature)
+    rows = rows_near_and_far(z)
+    whole = place(head, rows, block=64)
+    for size in (1, 7, 100):
+        parts = [place(head, part, block=64) for part in rows.split(size)]
+        np.testing.assert_array_equal(torch.cat(parts).numpy(), whole.numpy())
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(1))
+    shuffled = place(head, rows[order], block=64)
+    np.testing.assert_array_equal(shuffled.numpy(), whole[order].numpy())
+
+
+@pytest.mark.parametrize("precision", ["highest", "medium"])
+@pytest.mark.parametrize("temperature", [1e-3, 0.3, 50.0])
+def test_candidates_miss_no_landmark_that_holds_a_row(temperature, precision):
+    head, z = atlas(m=200, latent_dim=20, temperature=temperature)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        row, landmark = candidates(head, 5 * z, block=64)
+    finally:
+        torch.set_float32_matmul_precision(before)
+    found = set(zip(row.tolist(), landmark.tolist(), strict=True))
+    index, active = head.support(5 * z)
+    for i, k in active.nonzero().tolist():
+        assert (i, int(index[i, k])) in found
+
+
+def test_codes_that_are_not_finite_have_no_place():
+    head, z = atlas()
+    z[3, 1], z[5, 3] = torch.nan, torch.inf
+    found = place(head, z, block=64)
+    assert torch.isnan(found[[3, 5]]).all()
+    assert torch.isnan(found).any(1).sum() == 2
+    assert place(head, z[:0], block=64).shape == (0, 2)
+
+
+def test_landmarks_at_one_point_share_a_row():
+    head, z = atlas()
+    with torch.no_grad():
+        head.landmarks.copy_(head.landmarks[:1].expand_as(head.landmarks))
+        torch.testing.assert_close(place(head, z, block=64), head(z), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_a_network_applied_to_rows_is_the_network(offset):
+    head, z = atlas(latent_dim=6)
+    generator = torch.Generator().manual_seed(2)
+    mean = offset + torch.randn(40, generator=generator, dtype=torch.float64)
+    weight = torch.randn(6, 40, generator=generator, dtype=torch.float64) / 40**0.5
+    linear = SkipNetwork(weight.float()).double()
+    standardize = Standardize(mean, torch.tensor(3.0).double())
+    network = MapNetwork(torch.nn.Sequential(standardize, linear), head)
+    X = mean + 3 * torch.randn(300, 40, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        expected = network(X).numpy()
+    rows = X.numpy()
+    rows.flags.writeable = False
+    found = apply_by_rows(network, rows)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    for start in (0, 31, 32, 299):
+        np.testing.assert_array_equal(apply_by_rows(network, rows[start:]), found[start:])

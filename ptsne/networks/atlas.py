@@ -82,13 +82,20 @@ class AtlasProjection(nn.Module):
 
     def blend(self, z: Tensor, index: Tensor, active: Tensor) -> Tensor:
         """Blend the charts of the slots `index`, `active` (B, k) at `z` (B, L)."""
-        K = self.landmarks[index]  # (B, k, L)
+        return z @ self.tilt.T + self.blended(z, index, active)
+
+    def blended(self, z: Tensor, index: Tensor, active: Tensor) -> Tensor:
+        """The sum over the landmarks, (B, n_components): `blend` without the tilt."""
         p = self.weights(z, index, active)  # (B, k)
         reach = (self.clip * p).unsqueeze(-1)
+        offset = torch.minimum(torch.maximum(self.offset(z, index), -reach), reach)
+        return _sum_slots(p.unsqueeze(-1) * self.places[index] + offset)
+
+    def offset(self, z: Tensor, index: Tensor) -> Tensor:
+        """``(B_k + C)(z - K_k)`` of the landmarks `index` (B, k), (B, k, n_components)."""
+        K = self.landmarks[index]  # (B, k, L)
         chart = self.charts[index] + self.shared_chart  # (B, k, n_components, L)
-        offset = (chart * (z.unsqueeze(1) - K).unsqueeze(2)).sum(-1)
-        offset = torch.minimum(torch.maximum(offset, -reach), reach)
-        return z @ self.tilt.T + _sum_slots(p.unsqueeze(-1) * self.places[index] + offset)
+        return (chart * (z.unsqueeze(1) - K).unsqueeze(2)).sum(-1)
 
     def switches(self, z: Tensor) -> dict[str, tuple[Tensor, Tensor, int]]:
         """Where the pieces of this map end: a landmark enters or leaves, a clip binds or frees.
@@ -122,9 +129,7 @@ class AtlasProjection(nn.Module):
 
     def _room(self, z: Tensor, index: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
         """Room of the charts of the slots above and below, (B, n), and its numbers (B, n)."""
-        K = self.landmarks[index]  # (B, k, L)
-        chart = self.charts[index] + self.shared_chart
-        offset = (chart * (z.unsqueeze(1) - K).unsqueeze(2)).sum(-1)
+        offset = self.offset(z, index)
         reach = (self.clip * self.weights(z, index, active)).unsqueeze(-1)
         room = torch.stack([reach - offset, reach + offset], -1)  # (B, k, n_components, 2)
         room = room.masked_fill(~active[:, :, None, None], torch.inf)
@@ -218,10 +223,30 @@ def candidates_within(scores: Tensor, margin: float) -> tuple[Tensor, Tensor]:
         Which slots are not padding.
     """
     row, landmark = (scores > scores.amax(1, keepdim=True) - margin).nonzero(as_tuple=True)
-    count = torch.bincount(row, minlength=len(scores))
+    return in_slots(row, landmark, len(scores))
+
+
+def in_slots(row: Tensor, landmark: Tensor, n_rows: int) -> tuple[Tensor, Tensor]:
+    """Landmarks of each row side by side.
+
+    Parameters
+    ----------
+    row, landmark : int Tensor of shape (n,)
+        Pairs, rows in order.
+    n_rows : int
+        How many rows there are.
+
+    Returns
+    -------
+    index : int Tensor of shape (n_rows, k)
+        Landmarks in the order of the pairs, padded by 0; k is the largest number of a row.
+    valid : bool Tensor of shape (n_rows, k)
+        Which slots are not padding.
+    """
+    count = torch.bincount(row, minlength=n_rows)
     slot = torch.arange(len(row), device=row.device) - (count.cumsum(0) - count)[row]
-    width = int(count.max())
-    index = landmark.new_zeros(len(scores), width)
+    width = int(count.max()) if n_rows else 1
+    index = landmark.new_zeros(n_rows, width)
     index[row, slot] = landmark
     return index, torch.arange(width, device=row.device) < count.unsqueeze(1)
 

@@ -1,5 +1,6 @@
 """A network applied to rows, so that no row depends on the others."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,10 +8,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ptsne.networks.atlas import AtlasProjection
+from ptsne.networks.layers import SkipNetwork, Standardize
+from ptsne.networks.network import MapNetwork
+from ptsne.networks.placing import place
+
 ROWS_PER_BLOCK = {"cpu": 256, "cuda": 8192}
 FEWEST_ROWS_PER_BLOCK = 64
 WIDE = 4096
 """Columns above which a block holds fewer rows, so that it does not become larger."""
+ROWS_PER_PRODUCT = 32
+ROWS_AT_ONCE = 8192
+"""Rows whose codes are held between encoder and projection."""
 
 
 def rows_per_block(n_columns: int, device_type: str) -> int:
@@ -42,14 +51,57 @@ def apply_by_rows(network: nn.Module, X: NDArray[Any]) -> NDArray[Any]:
         Results, in the precision of `X`.
     """
     like = tensor_of(network, X.dtype)
+    starts = range(0, max(1, len(X)), ROWS_AT_ONCE)
+    results = (_outputs(network, X, slice(start, start + ROWS_AT_ONCE), like) for start in starts)
+    return np.concatenate([y.cpu().numpy().astype(X.dtype, copy=False) for y in results])
+
+
+def _outputs(network: nn.Module, X: NDArray[Any], where: slice, like: Tensor) -> Tensor:
+    """What the network makes of some of the rows, in the precision and on the device of `like`."""
     size = rows_per_block(X.shape[1], like.device.type)
+    if isinstance(network, MapNetwork) and isinstance(network.projection, AtlasProjection):
+        return place(network.projection, _outputs(network.encoder, X, where, like), block=size)
     block = like.new_zeros(size, X.shape[1])
+    is_linear = _is_linear(network) and like.device.type == "cpu"
+    apply, multiple = (_linear(network), ROWS_PER_PRODUCT) if is_linear else (network, size)
     results = []
-    for start in range(0, max(1, len(X)), size):
-        part = np.array(X[start : start + size])  # a copy: torch refuses read-only arrays
-        block[: len(part)] = torch.from_numpy(part)
-        results.append(network(block)[: len(part)].cpu().numpy().astype(X.dtype, copy=False))
-    return np.concatenate(results)
+    for start in range(where.start, max(1, min(where.stop, len(X))), size):
+        part = X[start : min(start + size, where.stop)]
+        _fill(block, part)
+        used = max(min(size, 2 * multiple), -(-len(part) // multiple) * multiple)
+        results.append(apply(block[:used])[: len(part)])
+    return torch.cat(results)
+
+
+def _fill(block: Tensor, part: NDArray[Any]) -> None:
+    """Copy rows to the head of a block; they may be read-only, which torch would refuse."""
+    if block.device.type == "cpu":
+        block.numpy()[: len(part)] = part
+    else:
+        block[: len(part)] = torch.from_numpy(np.array(part))
+
+
+def _linear(encoder: Any) -> Callable[[Tensor], Tensor]:
+    """A linear encoder as ``(x - mean) (A / scale)^T + a`` of a block that it overwrites."""
+    # Products of 32 rows stand side by side, at least two: of a single one, two threads or more
+    # would cut the sums in pieces, and the last bit would depend on their number.
+    standardize, layer = encoder[0], encoder[1].linear
+    weight = (layer.weight / standardize.scale).T
+
+    def encode(block: Tensor) -> Tensor:
+        stacked = block.sub_(standardize.mean).view(-1, ROWS_PER_PRODUCT, block.shape[1])
+        z = torch.bmm(stacked, weight.expand(len(stacked), -1, -1))
+        return z.flatten(0, 1).add_(layer.bias)
+
+    return encode
+
+
+def _is_linear(encoder: nn.Module) -> bool:
+    return (
+        isinstance(encoder, nn.Sequential)
+        and [type(part) for part in encoder] == [Standardize, SkipNetwork]
+        and encoder[1].branch is None
+    )
 
 
 def tensor_of(network: nn.Module, dtype: Any) -> Tensor:
