@@ -59,7 +59,7 @@ pictures: $(VENV)/installed  ## draw the pictures of the README again
 	cd docs/images && $(CURDIR)/$(BIN)/python ../../examples/plot_digits.py
 
 clean:  ## remove the environment and what tools leave behind
-	rm -rf $(VENV) .venv-oldest .mypy_cache .pytest_cache .ruff_cache .coverage ptsne-demo
+	rm -rf $(VENV) .venv-oldest .mypy_cache .pytest_cache .ruff_cache .coverage .coverage.* ptsne-demo
 	rm -rf docs/_build docs/gallery docs/reference/generated
 
 # The stamps make a second call instant; a change of the requirements installs again.
