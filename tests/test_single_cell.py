@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 import ptsne
 from ptsne import ParametricTSNE
-from ptsne.lazy import BYTES_PER_NUMBER, LazyRows
+from ptsne.lazy import LazyRows
 from ptsne.pipelines.components import Components
 from ptsne.single_cell import explaining
 
@@ -282,8 +282,8 @@ def of_wide(wide):
 @pytest.fixture
 def largest(monkeypatch):
     """Numbers of rows that became dense at once, where blocks have 40 rows."""
-    options = {"block_bytes": BYTES_PER_NUMBER * WIDE * 40}
-    monkeypatch.setattr(LazyRows.__init__, "__kwdefaults__", options)
+    monkeypatch.setattr(LazyRows, "row_bytes", 1)
+    monkeypatch.setattr(LazyRows.__init__, "__kwdefaults__", {"block_bytes": 40})
     seen = [0]
     for kind in (sparse.csr_array, sparse.csr_matrix):
 
