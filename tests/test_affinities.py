@@ -182,13 +182,20 @@ def test_query_neighbors_refuses(rows):
         query_neighbors(rows, rows, 61)
 
 
-class Forgetful:
-    """Stands in for NNDescent: finds two neighbours of row 0, the true ones of the others."""
+class Reliable:
+    """Stands in for NNDescent: finds the true neighbours of all rows."""
 
     def __init__(self, X, metric, *, n_neighbors, random_state, verbose):
         indices = NearestNeighbors(n_neighbors=n_neighbors).fit(X).kneighbors(X)[1]
-        indices[0, 2:] = -1
         self.neighbor_graph = indices.astype(np.int32), np.zeros(indices.shape, np.float32)
+
+
+class Forgetful(Reliable):
+    """Finds two neighbours of row 0, the true ones of the others."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.neighbor_graph[0][0, 2:] = -1
 
 
 @pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array])
@@ -196,6 +203,14 @@ def test_too_few_found_are_completed(rows, monkeypatch, kind):
     monkeypatch.setattr(pynndescent, "NNDescent", Forgetful)
     found = nearest_neighbors(kind(rows), 9, method="pynndescent", random_state=0)
     np.testing.assert_allclose(found.distances, nearest_neighbors(rows, 9).distances, atol=1e-12)
+
+
+def test_where_none_is_missing_none_is_searched_again(rows, monkeypatch):
+    exact = nearest_neighbors(rows, 9)
+    monkeypatch.setattr(pynndescent, "NNDescent", Reliable)
+    monkeypatch.setattr("ptsne.affinities.neighbors.exact_score", None)
+    found = nearest_neighbors(rows, 9, method="pynndescent", random_state=0)
+    np.testing.assert_allclose(found.distances, exact.distances, atol=1e-12)
 
 
 def test_auto_is_exact_up_to_its_limit(rows, monkeypatch):
@@ -266,6 +281,15 @@ def test_cells_find_nearly_all_at_their_distances(metric, monkeypatch):
     )
     assert (found.indices != np.arange(len(X))[:, None]).all()
     np.testing.assert_array_equal(found.indices, again.indices)
+
+
+def test_where_near_cells_hold_too_few_rows_all_are_compared(monkeypatch):
+    monkeypatch.setattr("ptsne.affinities.cells.EXACT_LIMIT", 100)
+    monkeypatch.setattr("ptsne.affinities.cells.ROWS_PER_CELL", 5)
+    monkeypatch.setattr("ptsne.affinities.cells.FEWEST_PROBED", 2)
+    X = wide_rows(200, 8)
+    found, exact = (nearest_neighbors(X, 60, method=m, random_state=0) for m in ("cells", "exact"))
+    np.testing.assert_allclose(found.distances, exact.distances, rtol=1e-5)
 
 
 def test_a_gpu_compares_rows_of_cells_where_all_pairs_are_too_many(monkeypatch):
@@ -469,6 +493,17 @@ def test_equal_distances_are_uniform():
     np.testing.assert_allclose(found.sigma, [np.sqrt(0.5), 3 * np.sqrt(0.5)])
     every = conditional_probabilities(np.array([[1.0, 2.0, 4.0]]), 3).probabilities
     np.testing.assert_allclose(every, 1 / 3, atol=1e-8)
+
+
+def test_a_row_that_is_not_a_number_ends_and_leaves_the_others_alone(rows):
+    distances = nearest_neighbors(rows, 15).distances
+    wanted = conditional_probabilities(distances, 5)
+    distances[3, 7] = np.nan
+    found = conditional_probabilities(distances, 5)
+    others = np.arange(len(rows)) != 3
+    assert np.isnan(found.probabilities[3]).all()
+    np.testing.assert_array_equal(found.probabilities[others], wanted.probabilities[others])
+    np.testing.assert_array_equal(found.sigma[others], wanted.sigma[others])
 
 
 def test_distances_of_all_magnitudes():

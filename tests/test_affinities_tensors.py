@@ -1,5 +1,7 @@
 """The search and calibration of a GPU, on tensors of the CPU, beside those of numpy."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -56,6 +58,26 @@ def test_the_whole_search_where_there_is_a_gpu(monkeypatch):
     np.testing.assert_allclose(found.distances, wanted.distances, rtol=1e-14)
 
 
+def test_products_of_ten_bits_rank_nothing(monkeypatch):
+    X = rows("blob")
+    wanted = affinities.nearest_neighbors(X, 9)
+    monkeypatch.setattr(search, "_has_cuda", lambda device: True)
+    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(allow_tf32=True))
+    monkeypatch.setattr(Plane, "is_certain", None)  # of a ranking in float32
+    found = affinities.nearest_neighbors(X, 9, device="cpu")
+    np.testing.assert_array_equal(found.indices, wanted.indices)
+    np.testing.assert_allclose(found.distances, wanted.distances, rtol=1e-14)
+
+
+def test_cells_on_a_device_are_larger_and_their_rows_go_there_at_once():
+    X = rows("blob", np.float32)
+    there, here = (cells._Rows.of(X, torch.device(name)) for name in ("meta", "cpu"))
+    assert (there.resident.device.type, there.resident.shape) == ("meta", X.shape)
+    assert (there.per_cell, there.score_bytes) == (cells.GPU_ROWS_PER_CELL, cells.GPU_SCORE_BYTES)
+    assert here.resident is None
+    assert here.per_cell < there.per_cell
+
+
 def test_cells_of_rows_that_stay_on_a_device_are_those_of_rows_in_memory(monkeypatch):
     X = np.random.default_rng(0).normal(size=(700, 6)).astype(np.float32)
     X[:300] = X[0]  # more equal centres than cells are compared
@@ -84,6 +106,16 @@ def test_calibration_is_that_of_numpy(perplexity):
     np.testing.assert_allclose(
         sigma, wanted.sigma, rtol=1e-5 if perplexity == 1 else 1e-9
     )  # 1: flat
+
+
+def test_a_row_that_is_not_a_number_ends_and_leaves_the_others_alone():
+    distances = torch.linspace(1, 3, 30, dtype=torch.float64).repeat(4, 1)
+    wanted, width = tensors.conditional_tensors(distances, 5)
+    distances[2, 3] = torch.nan
+    p, sigma = tensors.conditional_tensors(distances, 5)
+    assert p[2].isnan().all()
+    torch.testing.assert_close(p[[0, 1, 3]], wanted[[0, 1, 3]], rtol=0, atol=0)
+    torch.testing.assert_close(sigma[[0, 1, 3]], width[[0, 1, 3]], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("perplexity", [0.5, 31])

@@ -4,12 +4,14 @@ library."""
 import re
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_digits, load_iris
+from sklearn.utils import Bunch
 
 from ptsne import ParametricTSNE
 from ptsne.cli import main
@@ -106,6 +108,16 @@ def test_pickles_are_never_loaded(tmp_path):
     np.save(tmp_path / "t.npy", np.array([{}], dtype=object), allow_pickle=True)
     with pytest.raises(TableError, match="this is not a table"):
         read_table(tmp_path / "t.npy")
+
+
+def test_parquet_without_its_library_says_what_to_install(tmp_path, monkeypatch):
+    def missing(path):
+        raise ImportError("no engine")
+
+    written(tmp_path, "", "t.parquet")
+    monkeypatch.setattr(pd, "read_parquet", missing)
+    with pytest.raises(TableError, match=r"t\.parquet: reading .* needs pyarrow: pip install"):
+        read_table(tmp_path / "t.parquet")
 
 
 def test_missing_files_kinds_and_columns_are_named(tmp_path):
@@ -216,6 +228,17 @@ def test_errors_are_one_line_and_exit_with_2(flowers, capsys, words, message):
     assert re.search(message, error.splitlines()[-1])
 
 
+@pytest.mark.filterwarnings("default")  # as outside of the tests
+def test_a_warning_is_a_note_without_a_line_of_code(flowers, tmp_path, capsys):
+    pd.read_csv(flowers / "flowers.csv").iloc[:8].to_csv(tmp_path / "few.csv", index=False)
+    words = ("fit", tmp_path / "few.csv", "-o", tmp_path / "m", "--label", "target")
+    status, _, error = run(capsys, *words, "--quality", "fast")
+    assert status == 0
+    note = next(line for line in error.splitlines() if line.startswith("note: "))
+    assert "perplexity" in note
+    assert ".py" not in error
+
+
 def test_fit_goes_on_from_a_checkpoint(flowers, capsys, monkeypatch):
     words = f"fit {flowers}/flowers.csv --label target --perplexity 5 --quality fast"
     words = f"{words} --checkpoint {flowers}/cut"
@@ -281,16 +304,40 @@ def test_python_m_ptsne_is_the_command():
     assert "ptsne demo" in result.stdout
 
 
-@pytest.mark.slow
-def test_demo_writes_what_it_says(tmp_path, capsys):
-    status, text, _ = run(capsys, "demo", "-o", tmp_path / "out")
+def demonstrated(capsys, folder):
+    """The table of quality that the demonstration wrote, and its files as it says."""
+    status, text, _ = run(capsys, "demo", "-o", folder)
     assert status == 0
-    quality = pd.read_csv(tmp_path / "out" / "quality.csv").set_index(["data", "rows"])
-    assert quality.loc[("digits", "held-out"), "accuracy"] > 0.95
-    assert quality.loc[("iris", "held-out"), "accuracy"] > 0.9
-    assert (quality["|Wx+b-y|"] < 1e-12).all()
     named = {word for word in text.split() if word.endswith((".png", ".csv"))}
-    files = [path.name for path in (tmp_path / "out").iterdir()]
+    files = [path.name for path in folder.iterdir()]
     for name in named:
         assert any(file.endswith(name.removeprefix("*")) for file in files), name
     assert len(files) == 11
+    return pd.read_csv(folder / "quality.csv").set_index(["data", "rows"])
+
+
+def test_demo_writes_what_it_says(tmp_path, capsys, monkeypatch):
+    digits = load_digits(n_class=3, as_frame=True)
+    few = Bunch(data=digits.data[:90], target=digits.target[:90], target_names=list("012"))
+    monkeypatch.setattr("ptsne.cli.demo.load_digits", lambda *, as_frame: few)
+    quick = partial(ParametricTSNE, max_iter=30, quality="fast", perplexity=10)
+    monkeypatch.setattr("ptsne.cli.demo.ParametricTSNE", quick)
+    quality = demonstrated(capsys, tmp_path / "out")
+    assert quality["number"].to_dict() == {
+        ("iris", "training"): 100,
+        ("iris", "held-out"): 50,
+        ("digits", "training"): 60,
+        ("digits", "held-out"): 30,
+    }
+    assert (quality["|Wx+b-y|"] < 1e-12).all()
+    places = pd.read_csv(tmp_path / "out" / "iris-places.csv")
+    assert places["rows"].value_counts().to_dict() == {"training": 100, "held-out": 50}
+    assert set(places["class"]) == {"setosa", "versicolor", "virginica"}
+
+
+@pytest.mark.slow  # two whole maps
+def test_demo_is_as_good_as_it_claims(tmp_path, capsys):
+    quality = demonstrated(capsys, tmp_path / "out")
+    assert quality.loc[("digits", "held-out"), "accuracy"] > 0.95
+    assert quality.loc[("iris", "held-out"), "accuracy"] > 0.9
+    assert (quality["|Wx+b-y|"] < 1e-12).all()
