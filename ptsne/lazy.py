@@ -21,6 +21,9 @@ BLOCK_BYTES = 2**25
 ROWS_AT_ONCE = 64
 """Rows of a block that are checked, or worked on in float64, together."""
 
+BAND_BYTES = 2**22
+"""Bytes of a chunked array that are read at once: zarr holds what it reads twice, by threads."""
+
 INTEGERS, NUMBERS = set("biu"), set("biuf")
 
 Check: TypeAlias = Callable[[NDArray[Any], int], None]  # block, number of its first row
@@ -39,7 +42,7 @@ class Source(Protocol):
 
     @property
     def chunk_bytes(self) -> int:
-        """Bytes that are read at once, however few rows are asked for."""
+        """Bytes of memory that reading takes at once, however few rows are asked for."""
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Rows from `start` to `stop`."""
@@ -86,21 +89,37 @@ class Sliced(_Held):
 
     @property
     def chunk_bytes(self) -> int:
-        """Of one chunk, which is unpacked whole."""
+        """Of one chunk, while it is unpacked and when it is there."""
         chunks = getattr(self.array, "chunks", None) or (0,)
-        return math.prod(chunks) * self.dtype.itemsize
+        return 2 * math.prod(chunks) * self.dtype.itemsize
+
+    @property
+    def _rows_per_chunk(self) -> int:
+        """0 where there are no chunks."""
+        return int((getattr(self.array, "chunks", None) or (0,))[0])
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Rows from `start` to `stop`, as a copy."""
-        rows = np.array(self.array[start:stop])
+        rows = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        for first, last in self._bands(start, stop, rows[:1].nbytes):
+            rows[first - start : last - start] = self.array[first:last]
         give_back_pages(self.array)
         return rows
 
     def spans(self, rows_per_block: int) -> Iterator[tuple[int, int]]:
         """Whole chunks, as many as a block holds."""
-        per_chunk = (getattr(self.array, "chunks", None) or (1,))[0]
+        per_chunk = self._rows_per_chunk or 1
         step = max(1, rows_per_block // per_chunk) * min(per_chunk, rows_per_block)
         return _even_spans(self.shape[0], step)
+
+    def _bands(self, start: int, stop: int, row_bytes: int) -> Iterator[tuple[int, int]]:
+        """Stretches of a few chunks; everything where there are none."""
+        per_chunk = self._rows_per_chunk
+        if not per_chunk:
+            return iter([(start, stop)])
+        step = per_chunk * max(1, BAND_BYTES // max(1, per_chunk * row_bytes))
+        lows = range(start - start % step, stop, step)
+        return ((max(low, start), min(low + step, stop)) for low in lows)
 
 
 class Sparse(_Held):

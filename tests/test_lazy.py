@@ -9,7 +9,7 @@ import pytest
 from scipy import sparse
 
 from ptsne.affinities import nearest_neighbors, neighbors_from_graph
-from ptsne.lazy import lazy_source
+from ptsne.lazy import Sliced, lazy_source
 from streams import (
     IRIS,
     N_COLUMNS,
@@ -145,3 +145,30 @@ def test_mapped_integers_are_placed_and_explained_block_by_block(tmp_path):
     assert (map_.explain(mapped).weight == map_.explain(pixels).weight).all()
     again = quick(memory_budget=None, max_iter=10, latent_dim=4).fit(mapped)
     assert (again.embedding_ == map_.embedding_).all()
+
+
+class Chunked:
+    """Rows in chunks, which notes what is read of them."""
+
+    def __init__(self, rows, rows_per_chunk):
+        self.rows, self.shape, self.dtype = rows, rows.shape, rows.dtype
+        self.chunks, self.read = (rows_per_chunk, rows.shape[1]), []
+
+    def __getitem__(self, span):
+        self.read.append((span.start, span.stop))
+        return self.rows[span]
+
+
+@pytest.mark.parametrize(
+    ("rows_per_chunk", "bytes_at_once", "expected"),
+    [
+        (7, 0, [(5, 7), (7, 14), (14, 21), (21, 23)]),
+        (7, 2 * 7 * 8 * N_COLUMNS, [(5, 14), (14, 23)]),
+        (100, 0, [(5, 23)]),
+    ],
+)
+def test_a_few_chunks_are_read_at_once(monkeypatch, rows_per_chunk, bytes_at_once, expected):
+    monkeypatch.setattr("ptsne.lazy.BAND_BYTES", bytes_at_once)
+    rows = Chunked(WIDE.astype(np.float64), rows_per_chunk)
+    assert (Sliced(rows).read(5, 23) == WIDE[5:23]).all()
+    assert rows.read == expected

@@ -109,7 +109,7 @@ class Sizes:
     row_bytes : int
         For a row while its block is read.
     chunk_bytes : int
-        That are read at once, however few rows are asked for.
+        Of memory that reading takes at once, however few rows are asked for.
     stored_bytes : int
         Of a number as the rows of the landmarks are kept: 4 or 8.
     """
@@ -194,7 +194,7 @@ def plan_memory(budget: int, sizes: Sizes) -> Plan:
 def _advice(sizes: Sizes) -> str:
     """What makes the least budget smaller, beside fewer rows."""
     if sizes.chunk_bytes > LARGEST_BLOCK:
-        return f"or store the rows in chunks of less than {sizes.chunk_bytes / MIB:.0f} MiB"
+        return f"or store the rows in chunks of less than {sizes.chunk_bytes / 2 / MIB:.0f} MiB"
     return "lower perplexity, or fit fewer rows and transform the others"
 
 
