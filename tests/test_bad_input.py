@@ -72,6 +72,7 @@ def lazy_table():
 
 
 V, T = ValueError, TypeError
+WORDS = with_column("a")["kind"].dtype  # str, or object before pandas 3
 ROWS = {
     # shapes
     "one dimension": (X[:, 0], V, "Expected 2D array, got 1D array"),
@@ -111,7 +112,8 @@ ROWS = {
     "meta tensor": (torch.ones(9, 2, device="meta"), V, "holds no numbers"),
     "lazy frame": (lazy_table, T, r"pass X.collect\(\)"),
     # columns of tables
-    "column of words": (with_column("a"), V, r"'kind' \(str\).*OneHotEncoder\(\), \['kind'\]"),
+    "column of words": (with_column("a"), V,
+                        rf"'kind' \({WORDS}\).*OneHotEncoder\(\), \['kind'\]"),
     "objects in a column": (with_column(pd.Series([1, "a"] * 75, dtype=object)), V, r"\(object\)"),
     "categories": (with_column(pd.Categorical([1] * 150)), V, r"'kind' \(category\)"),
     "days": (with_column(pd.Timestamp("2020")), V, r"'kind' \(datetime64"),

@@ -44,19 +44,19 @@ def test_shap_values_sum_to_the_place(shap, why, iris, method):
     assert list(given.output_names) == ["map 1", "map 2"]
 
 
-def test_base_values_are_the_local_ones_or_the_baselines_place(map_, why, iris):
+def test_base_values_are_the_local_ones_or_the_baselines_place(shap, map_, why, iris):
     np.testing.assert_allclose(why.to_shap().base_values, why.offset)
     place = map_.transform(iris.mean().to_frame().T)
     for method in ("path", "paired"):
         np.testing.assert_allclose(why.to_shap(method=method).base_values, place.repeat(150, 0))
 
 
-def test_shap_values_are_the_contributions(why):
+def test_shap_values_are_the_contributions(shap, why):
     np.testing.assert_array_equal(why.to_shap().values, why.contributions.transpose(0, 2, 1))
     np.testing.assert_array_equal(why.to_shap()[3, :, 1].values, why.contributions[3, 1])
 
 
-def test_path_values_are_exact_integrated_gradients(map_, why):
+def test_path_values_are_exact_integrated_gradients(shap, map_, why):
     x, baseline = torch.from_numpy(why.X[:5].copy()), torch.from_numpy(why.baseline[:5].copy())
     given = why.to_shap(method="path").values
     for k in range(2):
