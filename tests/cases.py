@@ -55,6 +55,11 @@ class Apply(nn.Module):
         return self.function(self, x)
 
 
+def apply(function, shape=(8,)):
+    """The function as the network of a case."""
+    return Case("", lambda: Apply(function), shape).model()
+
+
 def _apply(function):
     return lambda: Apply(function)
 

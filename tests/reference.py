@@ -7,6 +7,13 @@ import numpy as np
 # --- affinities ---------------------------------------------------------------------------------
 
 
+def rows_with_ties():
+    X = np.random.default_rng(0).normal(2.0, 1.0, size=(60, 7))
+    X[[3, 8]] = 0.0  # two zero rows, which are also duplicates
+    X[20] = X[21]
+    return X
+
+
 def distance(x, y, metric):
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     if metric == "manhattan":

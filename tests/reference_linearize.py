@@ -21,6 +21,14 @@ def jacobian(model, x):
     return torch.stack([rows[i].reshape(-1, *x.shape[1:]) for i in range(len(x))])
 
 
+def relative_gap(lin, x, weight, bias):
+    """How far W x + b is from the output, of the size of what was added."""
+    y = lin.output.reshape(len(x), -1)
+    moved = torch.einsum("nmi,ni->nm", weight.flatten(2), x.flatten(1))
+    scale = (y.abs() + moved.abs() + bias.abs()).clamp_min(1e-12)
+    return float(((y - moved - bias).abs() / scale).max())
+
+
 def secant_gain(name, z):
     """``(act(z) - act(0)) / z`` in plain Python, one number at a time, and ``act(0)``."""
     act = SCALARS[name]

@@ -81,8 +81,11 @@ def test_cells_on_a_device_are_larger_and_their_rows_go_there_at_once():
 def test_cells_of_rows_that_stay_on_a_device_are_those_of_rows_in_memory(monkeypatch):
     X = np.random.default_rng(0).normal(size=(700, 6)).astype(np.float32)
     X[:300] = X[0]  # more equal centres than cells are compared
-    draw = lambda: np.random.RandomState(0)  # noqa: E731
     monkeypatch.setattr(cells, "ROWS_PER_CELL", 10)
+
+    def draw():
+        return np.random.RandomState(0)
+
     wanted = cells.search_cells(X, 12, random_state=draw(), exact_limit=100)
     resident = cells._Rows(X, torch.device("cpu"), torch.from_numpy(X), 10, 2**12)
     monkeypatch.setattr(cells._Rows, "of", lambda X, device: resident)

@@ -1,10 +1,7 @@
 """The benchmark of explanations: tasks, measures, resuming, page. No figure of it is checked."""
 
-import importlib
 import json
-import sys
 import warnings
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,24 +10,16 @@ import torch
 from scipy import stats
 from sklearn.datasets import load_iris
 
+from benchmark_scripts import script
 from ptsne import ParametricTSNE
 from ptsne.networks import MapNetwork, Standardize
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-
 
 @pytest.fixture(scope="module", autouse=True)
-def _scripts_see_each_other():
-    sys.path.insert(0, str(BENCHMARKS))
+def _imported(beside_the_benchmarks):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # shap changes colour maps when it is imported
-        importlib.import_module("attribution.methods")
-    yield
-    sys.path.remove(str(BENCHMARKS))
-
-
-def script(name):
-    return importlib.import_module(name)
+        script("attribution.methods")
 
 
 @pytest.fixture(scope="module", params=["atlas", (16,)])

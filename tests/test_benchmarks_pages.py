@@ -3,7 +3,6 @@
 import importlib
 import json
 import shutil
-import sys
 import warnings
 from pathlib import Path
 
@@ -11,13 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _scripts_see_each_other():
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    yield
-    sys.path.remove(str(ROOT / "benchmarks"))
+pytestmark = pytest.mark.usefixtures("beside_the_benchmarks")
 
 
 @pytest.fixture

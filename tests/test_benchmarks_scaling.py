@@ -3,7 +3,6 @@
 import importlib
 import json
 import math
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,13 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _scripts_see_each_other():
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    yield
-    sys.path.remove(str(ROOT / "benchmarks"))
+pytestmark = pytest.mark.usefixtures("beside_the_benchmarks")
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,11 @@
+"""Data sets: splits, caches, folders of the user, archives, refusals."""
+
 import gzip
 import hashlib
 import io
 import os
 import struct
 import tarfile
-import threading
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
@@ -14,10 +13,9 @@ from sklearn.datasets import load_digits
 
 from ptsne.datasets import NAMES, catalogue, load, readers
 from ptsne.datasets.catalogue import ImageSet, RemoteFile
-from ptsne.datasets.download import fetch, sha256
+from ptsne.datasets.download import sha256
 from ptsne.datasets.loading import cache_folder
-
-CONTENT = np.random.default_rng(0).bytes(1_000_000)
+from web_server import serving
 
 
 @pytest.fixture(autouse=True)
@@ -27,145 +25,6 @@ def nobody_elses_data(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path))
-
-
-# --- a web server that misbehaves on demand
-
-
-class Site:
-    """Serves files by path; ``cut`` bytes are sent of each answer, ``ranges`` can be refused."""
-
-    def __init__(self, url, files):
-        self.url, self.files = url, files
-        self.cut, self.honours_ranges = None, True
-        self.requests = []  # (path, Range header or None)
-
-
-@contextmanager
-def serving(files):
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked = self.headers.get("Range")
-            site.requests.append((self.path, asked))
-            content = site.files.get(self.path.strip("/"))
-            if content is None:
-                self.send_error(404)
-                return
-            start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
-            if not site.honours_ranges:
-                start = 0
-            if start >= len(content) and start:
-                self.send_error(416)
-                return
-            self.send_response(206 if start else 200)
-            if start:
-                self.send_header(
-                    "Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}"
-                )
-            self.send_header("Content-Length", str(len(content) - start))
-            self.end_headers()
-            self.wfile.write(content[start : None if site.cut is None else start + site.cut])
-
-        def log_message(self, *arguments):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    site = Site(f"http://127.0.0.1:{server.server_port}/", dict(files))
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield site
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@pytest.fixture
-def site():
-    with serving({"good": CONTENT, "bad": CONTENT[:-1] + b"!"}) as server:
-        yield server
-
-
-def remote(site, *paths, content=CONTENT):
-    urls = tuple(site.url + path for path in paths)
-    return RemoteFile("file.bin", hashlib.sha256(content).hexdigest(), urls)
-
-
-# --- download
-
-
-def test_download(site, tmp_path, capfd):
-    path = fetch(remote(site, "good"), tmp_path / "new" / "folder")
-    assert path == tmp_path / "new" / "folder" / "file.bin"
-    assert path.read_bytes() == CONTENT
-    assert [p.name for p in path.parent.iterdir()] == ["file.bin"]
-    assert capfd.readouterr().out == ""
-
-
-def test_an_interrupted_download_is_resumed(site, tmp_path):
-    site.cut = 300_000
-    with pytest.raises(ConnectionError, match="interrupted after 300000 of 1000000 bytes"):
-        fetch(remote(site, "good"), tmp_path)
-    assert not (tmp_path / "file.bin").exists()
-    site.cut = None
-    assert fetch(remote(site, "good"), tmp_path).read_bytes() == CONTENT
-    assert site.requests == [("/good", None), ("/good", "bytes=300000-")]
-
-
-def test_a_mirror_goes_on_where_the_other_stopped(site, tmp_path):
-    with serving({"good": CONTENT}) as mirror:
-        site.cut = 300_000
-        file = remote(site, "good")._replace(urls=(site.url + "good", mirror.url + "good"))
-        assert fetch(file, tmp_path).read_bytes() == CONTENT
-        assert mirror.requests == [("/good", "bytes=300000-")]
-
-
-def test_a_server_without_ranges_sends_all_again(site, tmp_path):
-    (tmp_path / "file.bin.part").write_bytes(CONTENT[:1000])
-    site.honours_ranges = False
-    assert fetch(remote(site, "good"), tmp_path).read_bytes() == CONTENT
-
-
-def test_a_whole_partial_file_is_taken(site, tmp_path):
-    (tmp_path / "file.bin.part").write_bytes(CONTENT)
-    assert fetch(remote(site, "good"), tmp_path).read_bytes() == CONTENT
-    assert len(site.requests) == 1
-
-
-@pytest.mark.parametrize("stale", [b"x" * 1000, b"x" * 2_000_000])
-def test_a_partial_file_of_something_else_is_thrown_away(site, tmp_path, stale):
-    (tmp_path / "file.bin.part").write_bytes(stale)
-    assert fetch(remote(site, "good"), tmp_path).read_bytes() == CONTENT
-
-
-def test_a_wrong_checksum_is_refused(site, tmp_path):
-    (tmp_path / "file.bin").write_bytes(b"what was there before")
-    with pytest.raises(ConnectionError, match=r"expected sha256 [0-9a-f]{64}, found [0-9a-f]{64}"):
-        fetch(remote(site, "bad"), tmp_path)
-    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["file.bin"]
-    assert (tmp_path / "file.bin").read_bytes() == b"what was there before"
-
-
-def test_the_next_url_is_tried(site, tmp_path):
-    assert fetch(remote(site, "lost", "bad", "good"), tmp_path).read_bytes() == CONTENT
-    assert [path for path, _ in site.requests] == ["/lost", "/bad", "/good"]
-
-
-def test_every_failure_is_named(site, tmp_path):
-    file = remote(site, "lost", "bad")._replace(
-        urls=("http://127.0.0.1:9/closed", site.url + "lost", site.url + "bad")
-    )
-    with pytest.raises(ConnectionError) as failure:
-        fetch(file, tmp_path)
-    for expected in (
-        "closed: URLError",
-        "lost: HTTPError",
-        "404",
-        "bad: expected sha256",
-        "try again",
-    ):
-        assert expected in str(failure.value)
 
 
 # --- the four files of MNIST, small

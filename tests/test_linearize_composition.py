@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cases import Case
+from cases import CASES, Case
 from ptsne import Ensemble
 from ptsne.linearize import linearize
 
@@ -23,8 +23,7 @@ def perceptron(activation, n_in=8, n_out=3):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_ensemble_is_the_sum_of_its_members(name, mode):
     shares = (0.5, -1.5, 2.0)
-    build = lambda: Ensemble([perceptron(ACTIVATIONS[name]) for _ in shares], shares)  # noqa: E731
-    case = Case("", build)
+    case = Case("", lambda: Ensemble([perceptron(ACTIVATIONS[name]) for _ in shares], shares))
     model, x = case.model(), case.x()
     whole = linearize(model, x, activation=mode)
     parts = [linearize(member, x, activation=mode) for member in model.members]
@@ -111,3 +110,34 @@ def test_spelling_does_not_matter(spelling, mode):
     )
     assert torch.equal(one.weight(), other.weight())
     assert torch.equal(one.bias(), other.bias())
+
+
+def test_composition_multiplies_the_maps():
+    case = next(c for c in CASES if c.name == "gelu")
+    first, x = case.model(), case.x()
+    second = nn.Sequential(nn.Linear(3, 4), nn.Softplus()).double().eval()
+    whole = linearize(nn.Sequential(first, second).eval(), x)
+    inner = linearize(first, x)
+    outer = linearize(second, inner.output)
+    weight = torch.einsum("nkj,nji->nki", outer.weight(), inner.weight())
+    bias = torch.einsum("nkj,nj->nk", outer.weight(), inner.bias()) + outer.bias()
+    torch.testing.assert_close(whole.weight(), weight, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(whole.bias(), bias, rtol=1e-12, atol=1e-13)
+
+
+def test_ensemble_averages_the_maps():
+    case = next(c for c in CASES if c.name == "ensemble")
+    model, x = case.model(), case.x()
+    members = [linearize(m, x).weight() for m in model.members]
+    mean = torch.stack(members).mean(0)
+    torch.testing.assert_close(linearize(model, x).weight(), mean, rtol=1e-13, atol=1e-15)
+
+
+def test_terms_are_named_by_parameters():
+    model = Case("", lambda: nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 2),
+        nn.Sigmoid(),
+    )).model()  # fmt: skip
+    x = torch.randn(2, 3, 4, 4, dtype=torch.float64)
+    names = {"0.bias", "1.bias", "1.running_mean", "4.bias", "5.sigmoid"}
+    assert set(linearize(model, x).bias_terms()) == names

@@ -58,6 +58,31 @@ def test_progress_bar(ask, capsys):
         assert ("100%" in said and "linearize" in said) == progress
 
 
+def test_weight_above_the_budget_is_refused_with_its_size():
+    model = nn.Linear(1000, 100).eval()
+    lin = linearize(model, torch.zeros(10, 1000), memory_budget=2**20)
+    with pytest.raises(MemoryError, match=r"\(10, 100, 1000\) takes 3\.8 MiB.*predicted"):
+        lin.weight()
+    assert lin.weight("predicted").shape == (10, 1, 1000)
+    assert lin.linear_part().shape == (10, 100)
+
+
+@pytest.mark.parametrize("name", ["gelu", "vision_transformer", "ragged", "fractional_max_pool2d"])
+def test_chunks_agree_with_the_whole(name):
+    case = next(c for c in CASES if c.name == name)
+    model, x = case.model(), case.x(20)
+    whole = linearize(model, x[:2])
+    chunked = linearize(model, x)
+    small = linearize(model, x, memory_budget=chunked._graph.n_bytes)
+    assert small._graph is None
+    assert 1 < small._chunk < 20
+    if "fractional" not in name:
+        torch.testing.assert_close(small.weight(0), chunked.weight(0), rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(small.weight(0)[:2], whole.weight(0), rtol=1e-12, atol=1e-13)
+        torch.testing.assert_close(small.linear_part(), chunked.linear_part())
+    assert float(small.residual().max()) < 1e-12
+
+
 PEAK = """
 import resource
 import torch

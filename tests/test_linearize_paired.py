@@ -3,15 +3,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from cases import CASES, Apply, Case, ids
+from cases import CASES, Case, apply, ids
 from ptsne.linearize import CompletenessError, UnsupportedOperation, paired_linearization
 from reference_linearize import difference_of
 
 PAIRED = [case for case in CASES if case.is_paired]
-
-
-def apply(function):
-    return Case("", lambda: Apply(function)).model()
 
 
 def rows(shape=(8,)):

@@ -1,22 +1,15 @@
-"""The page, without a browser: its numbers are those of the explanation, it loads nothing, and the
-live model answers with a result or a sentence."""
+"""The page, without a browser: its numbers are those of the explanation, it loads nothing."""
 
 import base64
 import gzip
 import json
 import re
 import sys
-import threading
-import urllib.error
-import urllib.request
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays as random_arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import NotFittedError
@@ -25,13 +18,8 @@ import ptsne
 from ptsne import ParametricTSNE
 from ptsne.cli import main
 from ptsne.metrics import local_fidelity
-from ptsne.report.contents import Words
-from ptsne.report.packing import encode_steps, encode_table
-from ptsne.report.serving import live_server
 
 EVIL = "</script><script>alert(1)</script>"
-
-# ------------------------------------------------------------------------------------- fixtures
 
 
 @pytest.fixture(scope="module")
@@ -105,50 +93,6 @@ def iris_page(iris_map, iris, tmp_path_factory):
 def mlp_page(mlp_map, iris, tmp_path_factory):
     path = tmp_path_factory.mktemp("page") / "mlp.html"
     return Page(ptsne.report(mlp_map, *iris, path=path))
-
-
-# -------------------------------------------------------------------------------------- packing
-
-
-@given(random_arrays(np.float64, (5, 2, 3), elements=st.floats(-1e6, 1e6)))
-def test_steps_are_at_most_half_a_step_off(array):
-    steps = encode_steps(array)
-    step = steps.step.astype(np.float64)[:, None, None]
-    assert (np.abs(steps.decoded() - array) <= 0.5000001 * step).all()
-
-
-def test_pixels_take_a_byte_and_come_back_exactly(rng):
-    X = rng.integers(0, 256, (50, 30)).astype(np.float32) / 255
-    coded = encode_table(X)
-    assert coded.codes.dtype == np.uint8
-    assert coded.error == 0
-    assert_array_equal(coded.values[coded.codes], X.astype(np.float64))
-
-
-def test_a_table_of_hundreds_of_values_takes_two_bytes_and_comes_back_exactly(rng):
-    X = rng.integers(0, 600, (200, 30)) / 10
-    coded = encode_table(X)
-    assert coded.codes.dtype == np.uint16
-    assert_array_equal(coded.values[coded.codes], X)
-
-
-def test_a_table_of_arbitrary_numbers_stays_as_it_is_while_it_is_small(rng):
-    X = rng.normal(size=(40, 20))
-    coded = encode_table(X)
-    assert_array_equal(coded.codes, X)
-    assert coded.error == 0
-
-
-def test_a_large_table_of_arbitrary_numbers_is_rounded_and_says_by_how_much(rng):
-    X = rng.normal(size=(1100, 1000))
-    coded = encode_table(X)
-    assert coded.codes.dtype == np.float32
-    assert coded.error == np.abs(coded.codes - X).max() > 0
-
-
-@pytest.fixture
-def rng():
-    return np.random.default_rng(0)
 
 
 # ---------------------------------------------------------------------------- what the page says
@@ -348,122 +292,6 @@ def test_without_bokeh_it_says_what_to_install(iris_map, iris, tmp_path, monkeyp
     monkeypatch.setitem(sys.modules, "bokeh.resources", None)
     with pytest.raises(ImportError, match=r"pip install 'ptsne\[report\]'"):
         ptsne.report(iris_map, *iris, path=tmp_path / "page.html")
-
-
-# ----------------------------------------------------------------------------------------- live
-
-
-@pytest.fixture(scope="module")
-def server(iris_map, iris):
-    with live_server(iris_map, *iris, Words("Iris", None, None), port=0) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-def ask(server, question, body, **headers):
-    """Status and answer."""
-    data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json", **headers}
-    request = urllib.request.Request(server.url + question, data, headers)
-    try:
-        with urllib.request.urlopen(request, timeout=20) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
-
-
-def test_the_server_has_the_page(server):
-    with urllib.request.urlopen(server.url, timeout=20) as response:
-        page = response.read().decode()
-    assert '"live": true' in page
-    assert "connect-src 'self'" in page
-
-
-def test_the_server_is_for_this_computer_only(server):
-    assert server.server_address[0] == "127.0.0.1"
-    status, answer = ask(server, "explain", {}, Host="evil.example")
-    assert (status, answer["error"]) == (403, "questions come as JSON, from here")
-
-
-def test_other_sites_cannot_ask(server):
-    status, _ = ask(server, "explain", {}, **{"Content-Type": "text/plain"})
-    assert status == 403
-
-
-def test_a_new_row_is_placed_and_explained_by_the_model(server, iris_map, iris):
-    x = [5.0, 3.0, 2.5, 1.0]
-    status, answer = ask(server, "explain", {"values": x})
-    why = iris_map.explain(pd.DataFrame([x], columns=iris[0].columns))
-    assert status == 200
-    assert_allclose(answer["place"], why.Y[0])
-    origin = iris_map.transform(pd.DataFrame(why.baseline, columns=iris[0].columns))[0]
-    assert_allclose(answer["distance"], np.linalg.norm(why.Y[0] - origin))
-    assert_allclose(sum(answer["lengths"]), answer["distance"])
-    shares = why.contrast(why.baseline[0], np.array(x))
-    assert_allclose(answer["lengths"], shares * answer["distance"], atol=1e-9)
-    notes = " ".join(answer["notes"])
-    assert f"training row {why.landmarks.indices[0, 0]} (" in notes or "training rows" in notes
-    assert f"Stranger than {why.trust.percentile[0]:.0f} %" in notes
-
-
-def test_contrasts_are_the_models(server, iris_map, iris):
-    x = [5.0, 3.0, 2.5, 1.0]
-    why = iris_map.explain(iris[0])
-    _, rows = ask(server, "contrast", {"a": {"row": 3}, "b": {"row": 140}})
-    _, mixed = ask(server, "contrast", {"a": {"values": x}, "b": {"row": 140}})
-    assert_allclose(rows["shares"], why.contrast(3, 140))
-    assert_allclose(mixed["shares"], why.contrast(np.array(x), 140))
-
-
-def test_a_live_map_that_a_page_cannot_hold(mlp_map, iris):
-    with live_server(mlp_map, *iris, Words("Iris", None, None), port=0) as server:
-        shares = server.page.answer("contrast", {"a": {"row": 3}, "b": {"row": 140}})["shares"]
-        answer = server.page.answer("explain", {"values": [5.0, 3.0, 2.5, 1.0]})
-    assert_allclose(shares, mlp_map.explain(iris[0]).contrast(3, 140, method="paired"))
-    assert_allclose(sum(answer["lengths"]), answer["distance"])
-
-
-@pytest.mark.parametrize(
-    ("question", "body", "message"),
-    [
-        ("explain", {"values": [1, 2]}, "a row of this map has 4 values; got 2"),
-        ("explain", {"values": "1,2"}, "4 values; got str"),
-        ("explain", {"values": [1, 2, 3, "x"]}, "petal width .*expected a finite number; got 'x'"),
-        ("explain", {"values": [1, 2, 3, None]}, "got None"),
-        ("explain", {"values": [1, 2, 3, 1e999]}, "got inf"),
-        ("explain", {"values": [1, 2, 3, 10**400]}, "finite"),
-        ("explain", {"values": [1, 2, 3, True]}, "got True"),
-        ("explain", [], "expected an object"),
-        ("explain", b"{", "not JSON"),
-        ("explain", b"\xff", "not JSON"),
-        ("explain", b"[" * 100_000, "not JSON"),
-        ("contrast", {}, "expected the number of a row"),
-        ("contrast", {"a": {"row": 3}, "b": {"row": 150}}, "no row 150; rows go from 0 to 149"),
-        ("contrast", {"a": {"row": 3}, "b": {"row": 1.5}}, "no row 1.5"),
-        ("contrast", {"a": {"row": 3}, "b": {"row": 3}}, "share one place"),
-    ],
-)
-def test_a_bad_question_gets_a_sentence(server, question, body, message):
-    status, answer = ask(server, question, body)
-    assert status == 400
-    assert re.search(message, answer["error"])
-
-
-def test_there_is_nothing_else_on_the_server(server):
-    assert ask(server, "elsewhere", {})[0] == 404
-    with pytest.raises(urllib.error.HTTPError) as error:
-        urllib.request.urlopen(server.url + "../../etc/passwd", timeout=20)
-    with error.value:
-        assert error.value.code == 404
-
-
-def test_a_port_in_use_is_named(server, iris_map, iris):
-    with pytest.raises(OSError, match=f"port {server.server_port} cannot be used"):
-        live_server(iris_map, *iris, Words("Iris", None, None), port=server.server_port)
 
 
 # --------------------------------------------------------------------------------- command line

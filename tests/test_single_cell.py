@@ -280,20 +280,11 @@ def of_wide(wide):
 
 
 @pytest.fixture
-def largest(monkeypatch):
+def largest(monkeypatch, dense_blocks):
     """Numbers of rows that became dense at once, where blocks have 40 rows."""
     monkeypatch.setattr(LazyRows, "row_bytes", 1)
     monkeypatch.setattr(LazyRows.__init__, "__kwdefaults__", {"block_bytes": 40})
-    seen = [0]
-    for kind in (sparse.csr_array, sparse.csr_matrix):
-
-        def watched(self, *args, original=kind.toarray, **options):
-            seen.append(self.shape[0])
-            return original(self, *args, **options)
-
-        monkeypatch.setattr(kind, "toarray", watched)
-        monkeypatch.setattr(kind, "todense", None)
-    return seen
+    return dense_blocks
 
 
 @pytest.mark.parametrize("form", [sparse.csr_matrix, OnDisk], ids=["sparse", "on disk"])

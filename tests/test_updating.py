@@ -1,44 +1,23 @@
-"""New rows join, old rows stay: movement, novelty, room, memory, files, streams."""
+"""New rows join, old rows stay: movement, novelty, kinds of rows, streams."""
 
-import copy
 import pickle
-from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from scipy import sparse
-from sklearn.datasets import load_digits, load_iris
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from ptsne import ParametricTSNE, metrics
-from ptsne.networks import AtlasProjection
 from ptsne.updating import known as memory
-from ptsne.updating.growing import Growth, held_by_new, widened_atlas, without
-from ptsne.updating.neighborhood import groups, nearest_newcomers, newcomers_neighbors, weakened
-from ptsne.updating.novelty import group_level
-from ptsne.updating.room import free_spot
+from updates import ELSEWHERE, IRIS, NEW, OLD, as_it_is, quick
 
-pytestmark = pytest.mark.filterwarnings("ignore:perplexity .* is too high")
-
-IRIS = load_iris()
-OLD, NEW = IRIS.data[50:], IRIS.data[:50]  # versicolor and virginica are known, setosa is not
-ELSEWHERE = NEW[:40] + np.array([0, 9, 0, 9])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _short():
-    """Fewer iterations than a real update takes."""
-    few = partial(Growth, early=10, alone=20, joined=30, charts=20)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ptsne.updating.updating.Growth", few)
-        yield
-
-
-def quick(**parameters):
-    return ParametricTSNE(perplexity=10, max_iter=40, random_state=0, **parameters)
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:perplexity .* is too high"),
+    pytest.mark.usefixtures("short_updates"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +29,6 @@ def fitted():
 def map_(fitted):
     """A map of its own for each test, with its rows at hand."""
     return as_it_is(fitted)
-
-
-def as_it_is(fitted):
-    again = copy.copy(fitted)
-    again.__dict__.update(vars(fitted))
-    return again
 
 
 @pytest.fixture(scope="module")
@@ -220,103 +193,6 @@ def test_the_report_says_it(updated):
         drift.n_new = 3
 
 
-# ---- maps from files ----
-
-
-@pytest.mark.filterwarnings("ignore:this map has neither its training rows nor their codes")
-@pytest.mark.parametrize("options", [{}, {"embedding": False}, {"landmark_rows": False}])
-def test_a_loaded_map_learns(fitted, tmp_path, options):
-    fitted.save(tmp_path / "map", **options)
-    map_ = ParametricTSNE.load(tmp_path / "map")
-    landmarks = fitted._landmark_rows
-    places = map_.transform(landmarks)
-    map_.update(NEW[:40])
-    assert map_.drift_.n_new_landmarks > 0
-    assert (map_.transform(landmarks) == places).all()
-    assert hasattr(map_, "embedding_") == options.get("embedding", True)
-    map_.save(tmp_path / "again")
-    again = ParametricTSNE.load(tmp_path / "again")
-    assert (again.transform(IRIS.data) == map_.transform(IRIS.data)).all()
-    map_.update(ELSEWHERE[:30])
-    assert map_.drift_.n_new_landmarks > 0
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    """A map without the nines, from a file with codes and from one without; rows of both kinds."""
-    folder = tmp_path_factory.mktemp("digits")
-    X, y = (values[:700] for values in load_digits(return_X_y=True))
-    map_ = quick(quality="fast").fit(X[y != 9])
-    for codes in (True, False):
-        map_.save(folder / str(codes), codes=codes)
-    loaded = {codes: partial(ParametricTSNE.load, folder / str(codes)) for codes in (True, False)}
-    return map_, loaded, X[y != 9], X[y == 9]
-
-
-def moved(map_, rows, **options):
-    """How far rows move when a map learns the nines."""
-    places = map_.transform(rows)
-    map_.update(**options)
-    return np.linalg.norm(map_.transform(rows) - places, axis=1)
-
-
-@pytest.mark.parametrize("kind", ["file", "pickle", "file twice"])
-@pytest.mark.parametrize("tolerance", ["auto", 0.0])
-def test_rows_that_are_in_no_file_stay_too(digits, tmp_path, kind, tolerance):
-    map_, loaded, old, new = digits
-    map_ = pickle.loads(pickle.dumps(map_)) if kind == "pickle" else loaded[True]()
-    if kind == "file twice":
-        map_.update(new[:30]).save(tmp_path / "again")
-        map_, old, new = ParametricTSNE.load(tmp_path / "again"), np.vstack([old, new[:30]]), -new
-    way = moved(map_, old, X=new, tolerance=tolerance)
-    assert way.max() <= map_.drift_.tolerance + 1e-9
-    assert map_.drift_.n_new_landmarks > 0
-    assert map_.drift_.n_unwatched == 0
-    assert map_.drift_.movement.n_rows > len(old)
-    assert map_.drift_.witnesses == "landmark rows and codes of known rows"
-
-
-def test_without_codes_a_file_says_what_it_cannot_watch(digits):
-    _, loaded, old, new = digits
-    map_ = loaded[False]()
-    with pytest.warns(UserWarning, match=r"630 known rows may move.*pass them as keep=, or save"):
-        way = moved(map_, old, X=new)
-    assert (way > map_.drift_.tolerance).any()  # they do: this is why codes are kept
-    assert map_.drift_.n_unwatched == len(old) == 630
-    assert "630 known rows were not watched" in str(map_.drift_)
-    again = loaded[False]()
-    assert moved(again, old, X=new, keep=old).max() <= again.drift_.tolerance
-    assert again.drift_.n_unwatched == 0
-
-
-def test_the_inverse_does_not_learn_from_new_rows_alone(fitted):
-    map_ = pickle.loads(pickle.dumps(fitted)).update(NEW[:40])
-    with pytest.raises(ValueError, match="before this estimator was pickled or saved"):
-        map_.inverse_transform(map_.embedding_[:3])
-
-
-def test_codes_are_as_many_as_they_may_be(fitted, tmp_path, monkeypatch):
-    monkeypatch.setattr("ptsne.explanation.trust.CODE_BYTES", 8 * 4 * 20)
-    map_ = quick().fit(OLD)
-    assert map_._known_codes.shape == (20, 4)
-    assert (fitted._known_codes[::5] == map_._known_codes).all()
-    map_.save(tmp_path / "map")
-    map_ = ParametricTSNE.load(tmp_path / "map").update(NEW[:40])
-    assert map_.drift_.n_unwatched == 80
-    assert len(map_._known_codes) == 40
-    map_.update(ELSEWHERE[:30])  # nothing is at hand of the 80, and all of the last 40
-    assert map_.drift_.n_unwatched == 80
-    assert len(map_._known_codes) <= 40
-
-
-def test_rows_to_keep_are_kept_by_a_loaded_map(fitted):
-    map_ = pickle.loads(pickle.dumps(fitted))
-    places = map_.transform(OLD)
-    map_.update(NEW[:40], keep=OLD)
-    assert (map_.transform(OLD) == places).all()
-    assert map_.drift_.movement.n_rows > len(OLD)
-
-
 # ---- kinds of maps and rows ----
 
 
@@ -476,69 +352,3 @@ def test_memory_is_bounded(monkeypatch, map_):
     assert len(map_.embedding_) == 150
     assert np.isfinite(map_._trust_quantiles).all()
     assert (np.diff(map_._trust_quantiles) >= 0).all()
-
-
-# ---- parts ----
-
-
-def test_groups_of_strange_rows_not_single_ones():
-    rng = np.random.default_rng(0)
-    X = np.concatenate([rng.normal(size=(500, 3)), rng.normal(size=(30, 3)) + 20])
-    percentile = np.concatenate([rng.uniform(0, 100, 500), rng.uniform(90, 100, 30)])
-    is_novel = group_level(X, percentile)
-    assert is_novel[500:].all()
-    assert not is_novel[:500].any()
-    assert not group_level(X, np.full(530, np.nan)).any()
-
-
-def test_a_free_spot_is_free_and_near():
-    rng = np.random.default_rng(0)
-    occupied = torch.from_numpy(rng.normal(size=(400, 2)) * 10)
-    hole = occupied[(occupied - torch.tensor([5.0, 0.0])).norm(dim=1) > 6]
-    spot = free_spot(4.0, hole, torch.tensor([[5.0, 0.0]]).double(), torch.ones(1).double())
-    assert torch.cdist(spot[None], hole).min() >= 4
-    assert (spot - torch.tensor([5.0, 0.0])).norm() < 2
-    for k in (1, 3):
-        points = torch.from_numpy(rng.normal(size=(50, k)))
-        away = free_spot(1.0, points, points[:1], torch.ones(1).double())
-        assert torch.cdist(away[None], points).min() >= 1
-
-
-def test_an_atlas_with_idle_landmarks_is_the_same_map(fitted):
-    atlas = fitted.network_.projection
-    z = torch.randn(
-        50, atlas.landmarks.shape[1], generator=torch.Generator().manual_seed(0)
-    ).double()
-    far = torch.full((3, z.shape[1]), 1e3)
-    larger = widened_atlas(atlas, far)
-    assert isinstance(larger, AtlasProjection)
-    assert torch.equal(larger(z), atlas(z))
-    m = len(atlas.landmarks)
-    assert not held_by_new(larger, z, m).any()
-    assert held_by_new(larger, far.double(), m).all()
-    smaller = without(larger, torch.tensor([m, m + 2]))
-    assert torch.equal(smaller.landmarks[m:], far[:1].double())
-
-
-def test_neighbours_of_newcomers():
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(50, 3))
-    rows[7] = rows[3]  # an equal row is a neighbour, not the row itself
-    indices, p = newcomers_neighbors(rows, 20, 5.0, "euclidean")
-    assert (indices != np.arange(20)[:, None]).all()
-    assert indices[3, 0] == 7
-    np.testing.assert_allclose(p.sum(axis=1), 1)
-    distance = np.linalg.norm(rows[:20, None] - rows[None], axis=2)
-    np.fill_diagonal(distance, np.inf)
-    assert (np.sort(indices[5]) == np.sort(np.argsort(distance[5])[:15])).all()
-    near = nearest_newcomers(indices, 20, 10)
-    assert near.max() < 20
-    classes = np.arange(20) % 2
-    parted = weakened(p, classes, 1.0).toarray()
-    np.testing.assert_allclose(parted.sum(1), 1)
-    assert not parted[:, :20][classes[:, None] != classes[None]].any()
-
-
-def test_groups_are_linked_rows():
-    near = np.array([[1, 1], [0, 0], [3, 3], [2, 2]])
-    assert groups(near).tolist() == [0, 0, 1, 1]
