@@ -132,10 +132,8 @@ def read_rows(
     return as_lazy(rows) if streamed else rows
 
 
-def as_lazy(rows: Rows) -> LazyRows:
-    """Checked rows of any kind, to be read block by block."""
-    if isinstance(rows, LazyRows):
-        return rows
+def as_lazy(rows: NDArray[Any] | SparseRows) -> LazyRows:
+    """Checked rows in memory, to be read block by block."""
     is_sparse = isinstance(rows, SparseRows)
     return LazyRows(Sparse(rows.matrix) if is_sparse else Sliced(rows), _are_checked)
 

@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import tarfile
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +26,24 @@ def nobody_elses_data(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("platform", "variable", "folder"),
+    [
+        ("linux", "XDG_CACHE_HOME", ".cache"),
+        ("darwin", None, "Library/Caches"),
+        ("win32", "LOCALAPPDATA", "AppData/Local"),
+    ],
+)
+def test_downloads_go_where_the_platform_keeps_such(
+    monkeypatch, tmp_path, platform, variable, folder
+):
+    monkeypatch.setattr("ptsne.datasets.loading.sys", SimpleNamespace(platform=platform))
+    if variable is not None:
+        assert cache_folder() == tmp_path / "cache" / "ptsne"
+        monkeypatch.delenv(variable)
+    assert cache_folder() == tmp_path / folder / "ptsne"
 
 
 # --- the four files of MNIST, small

@@ -1,9 +1,12 @@
 """Devices by name."""
 
+import ctypes
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from ptsne.devices import is_gpu, resolve_device
+from ptsne.devices import give_back_memory, is_gpu, resolve_device
 
 
 @pytest.mark.parametrize(
@@ -25,3 +28,15 @@ def test_without_a_gpu_it_is_the_cpu(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert resolve_device("auto") == torch.device("cpu")
     assert not is_gpu(resolve_device("cpu"))
+
+
+def test_memory_is_given_back_where_the_c_library_keeps_it(monkeypatch):
+    trimmed = []
+    monkeypatch.setattr("ptsne.devices.sys", SimpleNamespace(platform="linux"))
+    for library in (SimpleNamespace(malloc_trim=trimmed.append), SimpleNamespace()):
+        monkeypatch.setattr(ctypes, "CDLL", lambda name, library=library: library)
+        give_back_memory()
+    assert trimmed == [0]  # by the one, and no error of the other
+    monkeypatch.setattr("ptsne.devices.sys", SimpleNamespace(platform="win32"))
+    monkeypatch.setattr(ctypes, "CDLL", None)
+    give_back_memory()

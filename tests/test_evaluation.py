@@ -136,6 +136,12 @@ def test_what_cannot_be_had_is_nan(iris):
     assert math.isfinite(few.training["kl_divergence"])
 
 
+def test_local_maps_of_few_rows_have_a_rank_and_no_fidelity(iris, linear):
+    few = evaluate(linear, iris[0][:5])
+    assert math.isnan(few.training["fidelity_r2"])
+    assert few.training["rank_deficient"] == 0
+
+
 def test_two_rows_can_be_measured():
     tiny = evaluate(np.eye(2), np.eye(2))
     assert tiny.held_out == {}

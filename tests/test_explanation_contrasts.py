@@ -178,6 +178,26 @@ def test_bad_contrasts_get_advice(atlas, X, i, j, options, message):
         atlas.explain(X).contrast(i, j, **options)
 
 
+def test_local_maps_that_predict_no_way_get_advice():
+    """Flat around both rows, a step in between: y = relu(x - 1) - relu(x - 2) of their sum."""
+    first, last = nn.Linear(2, 2).double(), nn.Linear(2, 1).double()
+    with torch.no_grad():
+        first.weight.fill_(1.0)
+        first.bias.copy_(torch.tensor([-1.0, -2.0]))
+        last.weight.copy_(torch.tensor([[1.0, -1.0]]))
+    start = Standardize(torch.zeros(2).double(), torch.ones(()).double())
+    rows = np.array([[0.0, 0.0], [0.1, 0.0], [3.0, 1.0], [3.0, 2.0]])
+    why = explained(MapNetwork(start, nn.Sequential(first, nn.ReLU(), last)), rows)
+    assert why.contrast(0, 2).sum() == pytest.approx(1)
+    with pytest.raises(ValueError, match='predict no way; use method="path"'):
+        why.contrast(0, 2, method="local")
+    with (
+        pytest.warns(UserWarning, match="0 times as long"),
+        pytest.raises(ValueError, match="does not, on average, lead"),
+    ):
+        why.contrast_clusters([0, 0, 1, 1], 0, 1, method="local")
+
+
 def test_a_smooth_network_has_paired_shares_only(X):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 2)).double()

@@ -15,6 +15,7 @@ from ptsne import ParametricTSNE
 from ptsne.explanation import Source, explain_rows
 from ptsne.explanation.arrival import Disc, cluster, spacing
 from ptsne.explanation.smallest import Limits, smallest_change
+from ptsne.networks import MapNetwork, Standardize
 
 
 def explained(load, **parameters):
@@ -210,6 +211,7 @@ def test_what_is_out_of_reach_comes_with_advice(iris):
         ({"x": 50_000}, "no row 50000"),
         ({"target": np.ones(3)}, "target must be a place"),
         ({"target": 50_000}, "target 50000"),
+        ({"target": np.full(2, np.nan)}, "target contains NaN"),
         ({"target": "virginica"}, "label with labels="),
         ({"target": 7, "labels": True}, "none of the labels"),
         ({"labels": [0, 1]}, "labels must have shape"),
@@ -346,6 +348,51 @@ def test_fewer_features_and_none_that_could():
         assert smallest_change(G, h, box(3, norm, size=0.5)) is None
         assert smallest_change(np.array([[1.0], [-1]]), np.ones(2), box(1, norm)) is None
         assert not smallest_change(np.zeros((0, 3)), np.zeros(0), box(3, norm)).any()
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_where_too_few_features_may_change_there_is_no_change(norm):
+    assert smallest_change(np.eye(2), np.ones(2), box(2, norm, most=1)) is None
+    assert smallest_change(np.eye(2), np.ones(2), box(2, norm, size=0)) is None
+
+
+def test_a_solver_that_does_not_converge_has_no_solution(monkeypatch):
+    def endless(*_, **__):
+        raise RuntimeError("too many iterations")
+
+    monkeypatch.setattr("ptsne.explanation.smallest.nnls", endless)
+    assert smallest_change(np.eye(2), np.ones(2), box(2, "l2")) is None
+
+
+def test_few_steps_and_cuts_still_arrive(iris, monkeypatch):
+    why, y, _ = iris
+    i = int(np.flatnonzero(y == 1)[0])
+    wanted = why.counterfactual(i, 2, labels=y)
+    monkeypatch.setattr("ptsne.explanation.walks.MAX_CUTS", 1)
+    monkeypatch.setattr("ptsne.explanation.walks._CLIMBS", 1)
+    found = why.counterfactual(i, 2, labels=y)
+    assert found.reached
+    assert found.norm > 0.99 * wanted.norm
+
+
+def test_a_map_that_bends_away_does_not_hide_the_nearer_way_in():
+    """y leaves the target at x = 12 by a step, comes back below, and leaves it for good at 2.7."""
+    slow, fast = 0.49 / 9, 1.5 + 0.49 / 9
+    slopes = torch.tensor([1e9 * 0.99 - slow, -1e9 * 0.99, fast], dtype=torch.float64)
+    first, last = torch.nn.Linear(1, 3).double(), torch.nn.Linear(3, 1).double()
+    with torch.no_grad():
+        first.weight.fill_(-1.0)
+        first.bias.copy_(torch.tensor([12.0, 12.0 - 1e-9, 3.0], dtype=torch.float64))
+        last.weight.copy_(slopes[None])
+        last.bias.zero_()
+    start = Standardize(torch.zeros(1).double(), torch.ones(()).double())
+    network = MapNetwork(start, torch.nn.Sequential(first, torch.nn.ReLU(), last)).eval()
+    rows = np.array([[0.0], [20.0]])
+    source = Source(network, "secant", np.zeros(0, int), np.zeros((0, 1)), None)
+    why = explain_rows(source, rows, baseline="mean", mean=rows.mean(0))
+    found = why.counterfactual(0, [0.0], tolerance=1.0)
+    assert found.reached
+    assert found.row[0] == pytest.approx(3 - 0.5 / 1.5, abs=0.03)
 
 
 def test_margins_of_a_cluster_and_where_they_grow():

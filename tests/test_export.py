@@ -191,6 +191,7 @@ PROJECTIONS = {
     "wide blends": lambda: atlas(temperature=200.0),
     "three dimensions": lambda: atlas(n_components=3),
     "relu": lambda: nn.Sequential(relu_network((4, 9, 7, 1)), Scale(3.0)),
+    "identity": lambda: nn.Sequential(nn.Identity(), relu_network((4, 6, 2))),
 }
 
 
@@ -288,11 +289,15 @@ def test_a_choice_that_depends_on_the_rows_is_refused(tmp_path):
         write_onnx(network, tmp_path / "m.onnx", feature_names=names())
 
 
-def test_a_layer_without_formulas_is_named():
+def test_a_layer_without_formulas_is_named(tmp_path):
     network = random_network(atlas())
     network.encoder = nn.Sequential(nn.Linear(5, 4), nn.Tanh()).double()
-    with pytest.raises(UnsupportedOperation, match=r"W and b of a Tanh .*with_explanation=False"):
+    message = "W and b of a Tanh .*with_explanation=False"
+    with pytest.raises(UnsupportedOperation, match=message):
         ExplainedMap(exportable(network))(torch.zeros(2, 5, dtype=torch.float64))
+    with pytest.raises(UnsupportedOperation, match=f"^{message}"):
+        write_onnx(network, tmp_path / "m.onnx", feature_names=names(), with_explanation=True)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["encoder.1", "encoder.1.linear", "projection"])

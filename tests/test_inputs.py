@@ -187,6 +187,15 @@ def test_precision_comes_back_as_given(make, dtype):
     assert {array.dtype.type for array in found} == {dtype}
 
 
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array])
+@pytest.mark.parametrize(("dtype", "size"), [(np.float32, 1e25), (np.float64, 0.9e150)])
+def test_numbers_whose_sum_of_squares_is_too_large_are_still_numbers(plain, kind, dtype, size):
+    far = np.outer([1.0, 2.0], [size / 2, 0, size / 4, 0]).astype(dtype)
+    places = plain.transform(kind(far))
+    assert np.isfinite(places).all()
+    np.testing.assert_allclose(places[1], 2 * places[0].astype(float), rtol=1e-5)
+
+
 def test_bfloat16_tensors_are_taken_as_float64(plain):
     data = torch.tensor(X, dtype=torch.bfloat16)
     assert (plain.transform(data) == plain.transform(data.double())).all()

@@ -1,5 +1,6 @@
 """Rows of every kind are read, or refused by name."""
 
+import mmap
 import re
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from scipy import sparse
 
 from ptsne.affinities import nearest_neighbors, neighbors_from_graph
-from ptsne.lazy import Sliced, lazy_source
+from ptsne.lazy import Sliced, give_back_pages, lazy_source
 from streams import (
     IRIS,
     N_COLUMNS,
@@ -18,6 +19,7 @@ from streams import (
     Endless,
     Pairs,
     hdf5,
+    lazy,
     memmap,
     quick,
     streamed_map,
@@ -83,6 +85,32 @@ def test_integers_and_float32_come_back_as_they_should(tmp_path):
         assert (map_.transform(hdf5(rows[:9], tmp_path)) == map_.embedding_[:9]).all()
 
 
+class Arrays(Pairs):
+    """Items are rows themselves, as numpy has them."""
+
+    def __getitem__(self, i):
+        return self.rows[i]
+
+
+def test_items_may_be_arrays():
+    source = lazy_source(Arrays(WIDE))
+    assert source.shape == WIDE.shape
+    assert (source.read(3, 8) == WIDE[3:8]).all()
+
+
+def test_slices_with_steps_are_read():
+    rows = lazy(WIDE)
+    for step in (slice(1, 90, 7), slice(90, 1, -7), slice(None, None, -1)):
+        assert (rows[step] == WIDE[step]).all()
+
+
+def test_empty_chunks_of_a_dask_array_are_no_blocks():
+    dask = pytest.importorskip("dask.array")
+    source = lazy_source(dask.from_array(WIDE[:5], chunks=((3, 0, 2, 0), N_COLUMNS)))
+    assert list(source.spans(1)) == [(0, 3), (3, 5)]
+    assert list(source.spans(9)) == [(0, 5)]
+
+
 # ---- mapped files ----
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="the system must tell what is mapped")
@@ -115,6 +143,13 @@ def test_a_mapped_graph_is_read_in_parts_and_given_back(tmp_path, monkeypatch):
     found = neighbors_from_graph(tuple(mapped), len(WIDE))
     assert all((a == b).all() for a, b in zip(found, graph, strict=True))
     assert resident(tmp_path / "0.npy") == resident(tmp_path / "1.npy") == 0
+
+
+def test_where_the_system_takes_no_advice_pages_stay(tmp_path, monkeypatch):
+    monkeypatch.delattr(mmap, "MADV_DONTNEED", raising=False)
+    mapped = memmap(WIDE, tmp_path)
+    give_back_pages(mapped[3:])
+    assert (mapped == WIDE).all()
 
 
 @pytest.mark.parametrize("kind", ["hdf5", "zarr", "dask", "csr"])

@@ -161,6 +161,23 @@ def test_ranks_are_those_of_float64(widest, sorted_below, monkeypatch):
     np.testing.assert_array_equal(found.indices, near.indices)
 
 
+def test_rows_that_float32_cannot_rank_are_sought_in_float64(monkeypatch):
+    rng = np.random.default_rng(2)
+    rows = rng.normal(size=(200, 6)) + np.repeat([[0.0], [3e3]], 100, axis=0)
+    far = np.linalg.norm(rows[:, None] - rows[None], axis=2)
+    chosen = np.argsort(far, axis=1)[:, 1:8]
+    pairs = neighborhoods.Pairs.of(rows, None, "euclidean")
+    repeated = []
+    exact_score = neighborhoods.exact_score
+    monkeypatch.setattr(
+        neighborhoods, "exact_score", lambda *a: repeated.append(1) or exact_score(*a)
+    )
+    found, ranks = neighborhoods.neighbors_and_ranks(pairs, 7, chosen)
+    assert repeated
+    np.testing.assert_array_equal(found.indices, chosen)
+    np.testing.assert_array_equal(ranks, np.tile(np.arange(1, 8), (200, 1)))
+
+
 def test_the_neighbors_of_a_map_are_those_of_a_search():
     places = np.vstack([Y, Y[:5], Y[:5]])  # three rows at one place
     map_neighbors = neighborhoods.map_neighbors
@@ -253,6 +270,12 @@ def test_sparse_rows_score_the_same(score):
     assert score(X.tolist(), Y.tolist()) == score(X, Y)
 
 
+@pytest.mark.parametrize("score", [metrics.neighbor_recall, metrics.trustworthiness])
+def test_sparse_rows_are_compared_with_dense_ones(score):
+    thin = score(sparse.csr_array(X[50:]), Y[50:], **HELD_OUT)
+    assert thin == pytest.approx(score(X[50:], Y[50:], **HELD_OUT), abs=1e-12)
+
+
 def test_sparse_fidelity():
     W = RANDOM.normal(size=(70, 2, 6))
     expected = metrics.local_fidelity(W, X, Y)
@@ -299,6 +322,8 @@ def test_refusals():
         metrics.trustworthiness(X, Y, n_neighbors=35)
     with pytest.raises(ValueError, match=r"W must have shape \(70, 2, 6\)"):
         metrics.local_fidelity(np.zeros((70, 6)), X, Y)
+    with pytest.raises(ValueError, match="has 5 columns but X_train has 6"):
+        metrics.neighbor_recall(X[50:, :5], Y[50:], **HELD_OUT)
     with pytest.raises(ValueError, match="at least 3 rows"):
         metrics.triplet_accuracy(X[:2], Y[:2])
     with pytest.raises(ValueError, match="metric must be one of"):

@@ -121,6 +121,12 @@ def test_skip_network_starts_as_its_linear_path():
     torch.testing.assert_close(SkipNetwork(weight, (7,))(x), x @ weight.T)
 
 
+def test_a_network_without_a_decoder_is_no_autoencoder():
+    head, _ = atlas()
+    with pytest.raises(ValueError, match="has no decoder"):
+        MapNetwork(torch.nn.Linear(3, 4), head).autoencoder  # noqa: B018 - a property that refuses
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_rows_do_not_depend_on_their_company(dtype):
     network = relu_network((20, 50, 8)).double()

@@ -120,6 +120,9 @@ def test_float32_comes_back(wine):
     why = ptsne.explain(pipeline, X)
     assert why.weight.dtype == why.X.dtype == why.Y.dtype == np.float32
     np.testing.assert_allclose(why.Y, pipeline.transform(X), atol=1e-3)
+    table = ptsne.explain(pipeline, pd.DataFrame(X))
+    assert table.X.dtype == np.float32
+    np.testing.assert_array_equal(table.Y, why.Y)
 
 
 def test_modules_of_ones_own(wine):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 from numpy.testing import assert_allclose
 
 from maps import iris_explanation, iris_map
@@ -335,6 +336,15 @@ def test_grid_has_letters_for_any_number_of_pictures(explanation):
     ax = plots.contribution_grid(explanation, [0] * 28, (2, 3), n_columns=7, method="local")
     letters = [panel.texts[0].get_text() for panel in ax.child_axes if panel.images]
     assert letters[:2] + letters[-3:] == ["A", "B", "Z", "AA", "AB"]
+
+
+def test_grid_takes_an_area_of_ones_own(explanation):
+    figure = Figure()
+    given = figure.subplots(1, 2)[1]
+    ax = plots.contribution_grid(explanation, [4, 7], (2, 3), method="local", ax=given)
+    assert ax is given
+    assert len(ax.child_axes) == 3
+    assert {child.figure for child in ax.child_axes} == {figure}
 
 
 def test_grid_frames_have_the_colour_of_the_class(explanation):

@@ -80,6 +80,13 @@ def test_whiskers_are_the_spread_and_the_quantiles():
     assert numbers(ax)[2] == "−0.30 ± 0.30"
 
 
+def test_a_table_of_shares_alone_has_no_whiskers():
+    ax = plots.contrast(TABLE[["feature", "share"]])
+    assert_allclose(widths(ax), TABLE["share"])
+    assert numbers(ax) == ["+0.60", "+0.50", "−0.30", "+0.20"]
+    assert not ax.collections
+
+
 def test_a_rest_of_our_own_has_no_whisker():
     ax = plots.contrast(TABLE, n_features=2)
     assert_allclose(widths(ax), [0.6, 0.5, -0.1])

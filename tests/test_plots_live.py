@@ -109,6 +109,13 @@ def test_a_phase_without_a_map_draws_nothing():
     assert live_map.figure is None
 
 
+def test_a_record_that_was_kept_draws_nothing():
+    live_map = LiveMap(every=1)
+    live_map(Record("places", 1, 10, 2.0, 2.0, 0.1))  # a KL, and no map any more
+    assert live_map.figure is None
+    assert live_map.n_frames == 0
+
+
 def test_a_closed_window_ends_the_drawing_and_not_the_training(caplog):
     live_map = LiveMap(every=10)
 

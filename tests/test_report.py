@@ -1,6 +1,7 @@
 """The page, without a browser: its numbers are those of the explanation, it loads nothing."""
 
 import base64
+import copy
 import gzip
 import json
 import re
@@ -147,6 +148,38 @@ def test_the_checks_are_measured(iris_page, iris_map, iris):
     assert f"{(why.n_active > 1).mean():.1%} of the rows" in checks
     fidelity = local_fidelity(why.weight, why.X, why.Y).r2
     assert f"Local fidelity {fidelity:.2f}" in checks
+
+
+def test_of_many_rows_some_are_checked_and_of_few_fewer_things(
+    iris_map, iris, tmp_path, monkeypatch
+):
+    few = Page(ptsne.report(iris_map, iris[0][:5], path=tmp_path / "few.html"))
+    assert "Local fidelity" not in " ".join(few.facts["checks"])
+    monkeypatch.setattr("ptsne.report.contents.CHECKED_ROWS", 60)
+    page = Page(ptsne.report(iris_map, *iris, path=tmp_path / "many.html"))
+    checks = " ".join(page.facts["checks"])
+    assert 0 < float(re.search(r"Local fidelity (\S+):", checks)[1]) <= 1
+    assert float(re.search(r"holds to (\S+)", checks)[1]) < 1e-12
+
+
+def test_a_page_says_how_far_its_values_are_rounded(iris_map, iris, tmp_path, monkeypatch):
+    monkeypatch.setattr("ptsne.report.packing.MAX_EXACT", 100)
+    X = iris[0] + 0.01 * np.random.default_rng(0).normal(
+        size=iris[0].shape
+    )  # more values than codes are worth
+    page = Page(ptsne.report(iris_map, X, path=tmp_path / "page.html"))
+    stated = re.search(r"single precision, at most (\S+) off", " ".join(page.facts["checks"]))
+    error = np.abs(X.to_numpy().astype(np.float32) - X.to_numpy()).max()
+    assert float(stated[1]) == pytest.approx(error, rel=0.5)
+    assert_allclose(page.X, X, atol=error)
+
+
+def test_a_map_from_before_trust_was_measured_has_a_page_without(iris_map, iris, tmp_path):
+    old = copy.deepcopy(iris_map)
+    del old._trust_quantiles
+    page = Page(ptsne.report(old, *iris, path=tmp_path / "page.html"))
+    assert "trust" not in page.arrays
+    assert "n_active" in page.arrays
 
 
 def test_pictures_in_single_precision(digits_map, digits, tmp_path):

@@ -1,5 +1,7 @@
 """A live page: the model answers this computer's questions, and no one else's."""
 
+import copy
+import http.client
 import json
 import re
 import threading
@@ -14,7 +16,7 @@ from sklearn.datasets import load_iris
 
 from ptsne import ParametricTSNE
 from ptsne.report.contents import Words
-from ptsne.report.serving import live_server
+from ptsne.report.serving import live_server, notes
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,28 @@ def test_a_new_row_is_placed_and_explained_by_the_model(server, iris_map, iris):
     assert f"Stranger than {why.trust.percentile[0]:.0f} %" in notes
 
 
+def test_the_mean_row_has_no_way_to_itself(server, iris):
+    status, answer = ask(server, "explain", {"values": server.page._baseline.tolist()})
+    assert status == 200
+    assert answer["distance"] == 0
+    assert answer["lengths"] == [0, 0, 0, 0]
+
+
+def test_a_row_between_charts_is_said_to_be_there(iris_map, iris):
+    rows = iris[0].to_numpy()
+    between = pd.DataFrame(np.linspace(rows[0], rows[149], 400), columns=iris[0].columns)
+    blended = between[iris_map.explain(between).n_active > 1][:1]
+    assert "It stands on a boundary between charts of the map." in notes(iris_map.explain(blended))
+
+
+def test_a_map_from_before_trust_was_measured_is_explained_without(iris_map, iris):
+    old = copy.deepcopy(iris_map)
+    del old._trust_quantiles
+    sentences = " ".join(notes(old.explain(iris[0][:1])))
+    assert "Stranger than" not in sentences
+    assert "y = W x + b holds" in sentences
+
+
 def test_contrasts_are_the_models(server, iris_map, iris):
     x = [5.0, 3.0, 2.5, 1.0]
     why = iris_map.explain(iris[0])
@@ -132,6 +156,24 @@ def test_a_bad_question_gets_a_sentence(server, question, body, message):
     status, answer = ask(server, question, body)
     assert status == 400
     assert re.search(message, answer["error"])
+
+
+def test_a_question_that_is_too_long_is_not_read(server):
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    length = {"Content-Length": str(10**9), "Content-Type": "application/json"}
+    connection.request("POST", "/explain", headers=length)
+    response = connection.getresponse()
+    assert response.status == 400
+    assert "at most 20,000,000 bytes" in json.load(response)["error"]
+    connection.close()
+
+
+def test_other_names_of_this_computer_get_no_page(server):
+    request = urllib.request.Request(server.url, headers={"Host": "evil.example"})
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(request, timeout=20)
+    with error.value:
+        assert error.value.code == 403
 
 
 def test_there_is_nothing_else_on_the_server(server):

@@ -42,6 +42,11 @@ def test_budgets_of_other_kinds_are_refused(value):
         quick(memory_budget=value).fit(IRIS)
 
 
+def test_a_list_is_no_budget():
+    with pytest.raises(ValueError, match=r'such as "512MiB" or "2GiB"; got \[1\]'):
+        budget_bytes([1])
+
+
 def test_a_budget_that_is_too_small_says_how_much_is_needed():
     with pytest.raises(ValueError, match=r"240 rows of 400 columns.* at least \d+ MiB, got 1 MiB"):
         quick(memory_budget="1MiB").fit(WIDE)

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from ptsne.affinities import nearest_neighbors
 from ptsne.streaming import prepare
-from streams import MIB, WIDE, quick
+from streams import IRIS, MIB, WIDE, quick
 
 
 class Cut(Exception):
@@ -79,3 +80,19 @@ def test_half_of_the_budget_is_that_of_the_fit_that_goes_on(tmp_path, monkeypatc
     assert budgets == [256 * MIB, 128 * MIB, 128 * MIB]
     whole = quick(memory_budget="128MiB").fit(WIDE)
     assert (map_.embedding_ == whole.embedding_).all()
+
+
+def test_a_given_graph_belongs_to_the_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr("ptsne.training.Checkpoint.seconds", 0.0)
+    monkeypatch.setattr("ptsne.training.Checkpoint.share", np.inf)
+    path, graph = tmp_path / "fit.ckpt", nearest_neighbors(IRIS, 30)
+
+    def fit(neighbors, **options):
+        return quick(latent_dim=4, max_iter=10, **options).fit(IRIS, neighbors=neighbors)
+
+    with pytest.raises(Cut):
+        fit(graph, checkpoint=path, callbacks=cut)
+    with pytest.raises(ValueError, match="neighbors"):
+        fit((graph.indices, 1.5 * graph.distances), checkpoint=path)
+    map_ = fit(graph, checkpoint=path)
+    assert (map_.embedding_ == fit(graph).embedding_).all()

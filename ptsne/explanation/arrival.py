@@ -132,11 +132,9 @@ def cluster(
     Raises
     ------
     ValueError
-        If there is not one label per row, or no row has this label.
+        If no row has this label.
     """
     named = np.asarray(labels)
-    if named.shape != (len(Y),):
-        raise ValueError(f"labels must have shape ({len(Y)},), one per row; got {named.shape}")
     is_member = np.asarray(named == label)
     if is_member.shape != named.shape or not is_member.any():
         known = ", ".join(map(repr, np.unique(named).tolist()[:10]))

@@ -103,10 +103,10 @@ def contrast_rows(source: Source, start: Array, end: Array, method: str) -> Arra
     if method == "local":
         displacement = source.local_ways(starts, ends)
         predicted: Array = displacement[0].sum(1)
+        if not predicted.any():
+            raise ValueError('the local maps of the two rows predict no way; use method="path"')
         _warn_of_local(predicted, way, stacklevel=4)
         way = predicted
-        if not way.any():
-            raise ValueError('the local maps of the two rows predict no way; use method="path"')
         parts = np.einsum("k,pkd->pd", way, displacement)
     else:
         parts = _along(source, starts, ends, way, method)

@@ -1,6 +1,5 @@
 """Which places of the map are to be believed."""
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from numpy.typing import ArrayLike
@@ -55,7 +54,8 @@ def trust(
     '1 of 3 rows beyond percentile 95'
     """
     require_plane(why.Y)
-    values = row_values(_trust_of(why) if percentile is None else percentile, len(why.Y), "trust")
+    values = why.trust.percentile if percentile is None else percentile
+    values = row_values(values, len(why.Y), "trust")
     if values.min(initial=0) < 0 or values.max(initial=0) > 100:
         raise ValueError(
             f"percentiles must lie between 0 and 100; got {values.min():.4g} to {values.max():.4g}"
@@ -70,10 +70,3 @@ def trust(
     words = f"{strange.sum()} of {len(values)} rows beyond percentile {beyond:g}"
     ax.set_title(words, fontsize=TITLE)
     return ax
-
-
-def _trust_of(why: Explanation) -> ArrayLike:
-    known = getattr(why, "trust", None)
-    if known is None:
-        raise ValueError("this explanation carries no trust; pass percentile, one for each row")
-    return np.asarray(known.percentile)
