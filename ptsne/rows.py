@@ -134,8 +134,8 @@ def read_rows(
 
 def as_lazy(rows: NDArray[Any] | SparseRows) -> LazyRows:
     """Checked rows in memory, to be read block by block."""
-    is_sparse = isinstance(rows, SparseRows)
-    return LazyRows(Sparse(rows.matrix) if is_sparse else Sliced(rows), _are_checked)
+    source = Sparse(rows.matrix) if isinstance(rows, SparseRows) else Sliced(rows)
+    return LazyRows(source, _are_checked)
 
 
 def _are_checked(rows: NDArray[Any], first: int) -> None:
