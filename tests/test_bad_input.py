@@ -105,7 +105,7 @@ ROWS = {
     "dates": (np.full((9, 2), "2020-01-01", "M8[D]"), V, r"dtype datetime64\[D\]"),
     "durations": (np.ones((9, 2), "m8[s]"), V, r"dtype timedelta64\[s\]"),
     "records": (np.zeros(5, [("a", float)]), V, "date or record"),
-    "np.matrix": (np.matrix(X), T, "np.matrix is not supported"),
+    "np.matrix": (X.view(np.matrix), T, "np.matrix is not supported"),
     "masked": (np.ma.masked_greater(X, 5), V, "masked values.*X.filled"),
     "sparse tensor": (torch.tensor(X).to_sparse(), V, "layout torch.sparse_coo.*csr_array"),
     "complex tensor": (torch.tensor(X) + 1j, V, "Complex data not supported"),
