@@ -324,7 +324,7 @@ def test_refusals():
         metrics.local_fidelity(np.zeros((70, 6)), X, Y)
     with pytest.raises(ValueError, match="has 5 columns but X_train has 6"):
         metrics.neighbor_recall(X[50:, :5], Y[50:], **HELD_OUT)
-    with pytest.raises(ValueError, match="^X has 5 columns but X_train has 6"):
+    with pytest.raises(ValueError, match=r"^X has 5 columns but X_train has 6"):
         metrics.trustworthiness(X[50:, :5], Y[50:], **HELD_OUT)
     with pytest.raises(ValueError, match="at least 3 rows"):
         metrics.triplet_accuracy(X[:2], Y[:2])
