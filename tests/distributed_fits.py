@@ -5,9 +5,12 @@
 Without torchrun one process does the same.
 """
 
+import math
 import os
 import sys
+from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -15,8 +18,8 @@ from sklearn.datasets import load_digits, load_iris
 from torch import distributed, nn
 
 import ptsne
-from ptsne.training import defaults
-from ptsne.training.distributed import Processes, share, shared_neighbors
+from ptsne.training import Checkpoint, Journal, defaults, finetuning
+from ptsne.training.distributed import Processes, joined, share, shared_neighbors
 
 RANK = int(os.environ.get("RANK", "0"))
 IS_DISTRIBUTED = "RANK" in os.environ
@@ -86,16 +89,66 @@ def stopped():
     yield "told", np.array([told.count((150, 2)), len(told)])
 
 
-def refused():
+class Cut(Exception):
+    """What ends a fit before its end."""
+
+
+def cut(steps):
+    """Steps of which every process leaves the fine-tuning after a dozen."""
+
+    def counted(journal, phase, *arguments, **options):
+        for step in steps(journal, phase, *arguments, **options):
+            if phase == "fine-tuning" and step == 12:
+                raise Cut
+            yield step
+
+    return counted
+
+
+def resumed(folder):
+    """A fit in batches, and one that was cut off and went on."""
+    parameters = {"encoder": network(4), "reconstruction_weight": 0.1, "max_iter": 40}
+    batches = partial(finetuning.FineTuning, batch_size=64)
+    with mock.patch.object(defaults, "FineTuning", batches):
+        yield "whole", fit(IRIS, **parameters).embedding_
+        parameters["checkpoint"] = folder / "fit"
+        at_once = mock.patch.multiple(Checkpoint, seconds=0.0, share=math.inf)
+        with at_once, mock.patch.object(Journal, "steps", cut(Journal.steps)):
+            try:
+                fit(IRIS, **parameters)
+            except Cut:
+                yield "is_kept", np.array((folder / "fit").exists())
+        heard = []
+        yield "again", fit(IRIS, callbacks=heard.append, **parameters).embedding_
+    yield "heard", np.array([record.iteration for record in heard])
+    if RANK == 0:
+        yield "is_removed", np.array(not (folder / "fit").exists())
+
+
+def refused(folder):
     """What wrong input is answered with, in every process."""
     graph = np.zeros((150, 5), dtype=int), np.zeros((150, 5))
-    for X, neighbors in ((IRIS, graph), (IRIS[: 150 - RANK], None)):
+    nowhere = folder / "no folder" / "fit"
+    for X, options in (
+        (IRIS, {"neighbors": graph}),
+        (IRIS, {"checkpoint": nowhere}),
+        (IRIS[: 150 - RANK], {}),
+    ):
         try:
-            fit(X, neighbors=neighbors)
-        except ValueError as error:
+            fit(X, **options)
+        except (OSError, ValueError) as error:
             yield str(error)
         if not IS_DISTRIBUTED:
             return
+
+
+def too_few(device):
+    """What is said of one row for two processes."""
+    try:
+        with joined(True, (1, 3), device):
+            return ""
+    except ValueError as error:
+        return str(error)
 
 
 def collectives():
@@ -111,6 +164,8 @@ def collectives():
     yield "mean", world.mean(own[:, 0]).numpy()
     yield "mine", own[world.mine(torch.tensor([10, 0, 5]))].numpy()
     yield "largest", world.largest(torch.tensor(float(RANK))).numpy()
+    yield "share", share(table).numpy()
+    yield "too_few", np.array(too_few(world.device))
     near = shared_neighbors(EQUAL, 5, "euclidean", torch.device("cpu"), Processes(40, world.device))
     yield "indices", near.indices
     yield "distances", near.distances
@@ -119,16 +174,18 @@ def collectives():
     distributed.destroy_process_group()
 
 
-def results():
+def results(folder):
     for name, map_ in maps():
         yield from ((f"{name}-{what}", value) for what, value in learned(map_))
         if name == "default":
             yield from ((f"shared-{what}", value) for what, value in shared_work(map_))
     yield from ((f"stopped-{what}", value) for what, value in stopped())
-    yield "refused", np.array(list(refused()))
+    yield "refused", np.array(list(refused(folder)))
+    yield from ((f"resumed-{what}", value) for what, value in resumed(folder))
     if IS_DISTRIBUTED:
         yield from ((f"world-{what}", value) for what, value in collectives())
 
 
 if __name__ == "__main__":
-    np.savez(Path(sys.argv[1]) / f"{RANK}.npz", **dict(results()))
+    folder = Path(sys.argv[1])
+    np.savez(folder / f"{RANK}.npz", **dict(results(folder)))

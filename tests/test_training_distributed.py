@@ -104,7 +104,8 @@ def test_wrong_input_is_refused_in_every_process(processes):
     one, first, second = processes
     np.testing.assert_array_equal(first["refused"], second["refused"])
     assert first["refused"][0] == one["refused"][0]
-    assert "must call fit with the same rows" in first["refused"][1]
+    assert "the checkpoint was not written" in first["refused"][1]
+    assert "must call fit with the same rows" in first["refused"][2]
 
 
 def test_what_processes_tell_one_another(processes):
@@ -115,8 +116,11 @@ def test_what_processes_tell_one_another(processes):
         assert result["world-mean"] == 15
         assert result["world-largest"] == 1
         assert result["world-is_left"]
+        assert result["world-too_few"] == "there are more processes (2) than rows (1); start fewer"
     mine = [result["world-mine"][:, 0].tolist() for result in processes[1:]]
     assert mine == [[0], [30, 15]]
+    both = [result["world-share"] for result in processes[1:]]
+    np.testing.assert_array_equal(np.concatenate(both), np.arange(33.0).reshape(11, 3))
     np.testing.assert_array_equal(processes[1]["world-Y"], processes[2]["world-Y"])
 
 
@@ -169,9 +173,23 @@ def test_alone_nothing_is_added():
     for result in (ALONE.gather(values), ALONE.sum(values), ALONE.largest(values)):
         assert result is values
     assert ALONE.once(lambda: 3) == ALONE.same(3) == ALONE.share(3) == 3
+    assert ALONE.everybodys(3) == [3]
 
 
 # ---- checkpoints ----
+
+
+def test_a_fit_that_was_cut_off_goes_on_in_every_process(processes):
+    for result in processes:
+        assert result["resumed-is_kept"]
+        np.testing.assert_array_equal(result["resumed-again"], result["resumed-whole"])
+    one, first, second = processes
+    np.testing.assert_array_equal(first["resumed-again"], second["resumed-again"])
+    np.testing.assert_array_equal(first["resumed-heard"], one["resumed-heard"])
+    assert one["resumed-heard"][0] == 18  # of the fine-tuning, whose first ten steps were kept
+    assert one["resumed-is_removed"]
+    assert first["resumed-is_removed"]
+
 
 FIT = Path(__file__).with_name("distributed_checkpoint.py")
 

@@ -20,6 +20,9 @@ from ptsne.training import World
 class SharedCheckpoint:
     """The file as each process sees it; all of them call the same methods at the same step.
 
+    `seed` and `rng` are those of the `CheckpointFile`, but that only process 0 knows where its
+    `rng` stands, and may draw from it.
+
     Parameters
     ----------
     world : World
@@ -27,14 +30,7 @@ class SharedCheckpoint:
     open_file : callable
         Gives the file; called by process 0 alone, whose errors are everybody's.
     rng : RandomState
-        Source of what else is drawn.
-
-    Attributes
-    ----------
-    seed : int
-        That of the fit that began.
-    rng : RandomState
-        Where that of process 0 stands only process 0 knows, and only it may draw.
+        What the other processes have.
     """
 
     def __init__(

@@ -26,6 +26,7 @@ training.
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -324,6 +325,10 @@ def joined(is_distributed: bool, shape: tuple[int, ...], device: torch.device) -
         world = Processes(shape[0], device)
         _require_same_rows(world, shape)
         yield world
+    except BaseException as error:
+        # its frames hold the group; let go of later, it would wait for its own thread for ever
+        traceback.clear_frames(error.__traceback__)
+        raise
     finally:
         if is_new:
             dist.destroy_process_group()
