@@ -1,10 +1,11 @@
 """Training of a whole map: autoencoder, places, fine-tuning, decoder."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -95,8 +96,8 @@ def train_map(task: Task, settings: MapSettings) -> tuple[MapNetwork, Tensor]:
     landmark_rows : int Tensor of shape (m,)
         Training row nearest to each landmark; empty without an atlas.
     """
-    with private_randomness(task.generator, task.X.device):
-        encoder, decoder, axes = _autoencoder(task, settings)
+    with private_randomness(task.generator, task.X.device), ExitStack() as watched:
+        encoder, decoder, axes = _autoencoder(task, settings, watched)
         network = MapNetwork(encoder, nn.Identity(), decoder)
         z = _codes(encoder, task.X)
         if settings.projection == "atlas":
@@ -129,7 +130,9 @@ def _codes(encoder: nn.Module, X: Tensor) -> Tensor:
     return z
 
 
-def _autoencoder(task: Task, settings: MapSettings) -> tuple[nn.Module, Decoder, Tensor]:
+def _autoencoder(
+    task: Task, settings: MapSettings, watched: ExitStack
+) -> tuple[nn.Module, Decoder, Tensor]:
     """Encoder and decoder, pre-trained where there is anything to learn, and principal axes."""
     X, encoder = task.X, settings.encoder
     is_own = not isinstance(encoder, nn.Module)
@@ -144,6 +147,7 @@ def _autoencoder(task: Task, settings: MapSettings) -> tuple[nn.Module, Decoder,
         network = copy.deepcopy(encoder).to(X.device, X.dtype)
         task.journal.checkpoint.start("encoder", network)
         linear = _first_decoder(network, X, standardize, task.world)
+        watched.enter_context(_same_width(network, "encoder", linear.shape[1]))
     elif encoder is None:
         network, linear = nn.Identity(), torch.eye(X.shape[1]).to(X)
     else:
@@ -191,6 +195,26 @@ def _require_codes(z: Tensor, X: Tensor) -> None:
         raise ValueError("the encoder returned NaN or infinite codes; check its weights")
 
 
+@contextmanager
+def _same_width(module: nn.Module, role: str, width: int) -> Iterator[None]:
+    """Raise ValueError where a module returns other than (B, width) while it is trained."""
+
+    def hold(module: nn.Module, rows: tuple[Any, ...], returned: Tensor) -> None:
+        wanted = (len(rows[0]), width)
+        if returned.shape != wanted:
+            raise ValueError(
+                f"the {role} {type(module).__name__} changed its shape during fit: it returned "
+                f"{tuple(returned.shape)} where it returned {wanted} before; it must give each row "
+                f"{width} numbers, in training mode as in evaluation mode"
+            )
+
+    handle = module.register_forward_hook(hold)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
 def _train_atlas(network: MapNetwork, task: Task, z: Tensor, settings: MapSettings) -> Tensor:
     """Landmarks, their places, then charts and encoder; returns the landmarks' rows."""
     K, rows, kept_out = choose_landmarks(z, settings.n_landmarks, task.generator, task.world)
@@ -235,7 +259,8 @@ def _train_other(
     network.projection = nn.Sequential(projection, Scale(float(Y.std()) / 3.6)).to(z.device)
     if not task.journal.stopped:
         network.projection.train()
-        distil_map(network, task, pca, Y, settings.distillation)
+        with _same_width(projection, "projection", settings.n_components):
+            distil_map(network, task, pca, Y, settings.distillation)
 
 
 def _projection(settings: MapSettings, z: Tensor) -> nn.Module:
