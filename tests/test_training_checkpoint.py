@@ -1,5 +1,6 @@
 """A fit that was cut off goes on, and ends in the same bits."""
 
+import copy
 import errno
 import json
 import math
@@ -157,6 +158,16 @@ def test_only_new_iterations_are_heard_of(whole, path, phase, n):
     seconds = [record["seconds"] for record in map_.history_]
     assert seconds == sorted(seconds)
     assert map_.n_iter_ == whole.n_iter_
+
+
+def test_a_network_that_learns_a_map_goes_on(path):
+    whole = quick(projection=(8,)).fit(X)
+    begun(path, phase="fine-tuning", n=20, projection=(8,))
+    heard = []
+    again = quick(checkpoint=path, projection=(8,), callbacks=heard.append).fit(X)
+    assert np.array_equal(again.embedding_, whole.embedding_)
+    assert heard[0].phase == "fine-tuning"
+    assert 20 <= heard[0].iteration < heard[0].n_iterations
 
 
 def test_writing_changes_no_bit(whole, path, every_step):
@@ -473,6 +484,41 @@ def test_large_states_are_written_less_often(path, monkeypatch):
     monkeypatch.setattr(checkpoint_file, "write", counted)
     quick(checkpoint=path).fit(X)
     assert writes == ["fit.ckpt", "fit.ckpt.neighbors", "fit.ckpt"]  # the last at the first step
+
+
+# ---- parts of it
+
+
+class Memory:
+    """A store without a file."""
+
+    def __init__(self):
+        self.state = None
+
+    def read(self):
+        return self.state
+
+    def write(self, state):
+        self.state = copy.deepcopy(state)
+
+
+def test_a_result_that_was_kept_is_the_same_whatever_became_of_it(every_step):
+    store, numbers = Memory(), torch.arange(3.0)
+    checkpoint = Checkpoint(store)
+    kept = checkpoint.once("numbers", lambda: {"pair": (numbers, "a"), "list": [1, None]})
+    numbers.zero_()
+    kept["pair"][0].zero_()
+    assert list(checkpoint.steps("phase", 1, nn.Linear(2, 2))) == [0]
+    again = Checkpoint(store).once("numbers", pytest.fail)
+    assert again == {"pair": [pytest.approx([0, 1, 2]), "a"], "list": [1, None]}
+
+
+def test_a_file_whose_phases_are_others_is_refused(every_step):
+    store = Memory()
+    steps = Checkpoint(store).steps("phase", 5, nn.Linear(2, 2))
+    assert [next(steps), next(steps)] == [0, 1]
+    with pytest.raises(ValueError, match=r"in phase '1 phase'.*comes to '1 other' instead; delete"):
+        list(Checkpoint(store).steps("other", 5, nn.Linear(2, 2)))
 
 
 # ---- the parameter

@@ -1,5 +1,6 @@
 """Dropout of training rows: unbiased, drawn anew, and the same in principal directions."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -65,6 +66,22 @@ def test_a_tenth_of_the_rows_is_drawn_anew_in_each_step(generator):
     for _ in range(PARTS):
         after = reduced(slice(None))
     assert bool((before != after).any(1).all())
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_reduced_rows_go_on_with_the_same_draws(generator, rate):
+    X, axes = rows(205), torch.linalg.qr(rows(30, 8)).Q.T
+    first = ReducedRows(X, axes, rate, 50, generator)
+    for _ in range(7):
+        first(slice(None))
+    state, drawn = copy.deepcopy(first.state_dict()), generator.get_state()
+    wanted = [first(slice(None)).clone() for _ in range(3)]
+    later = torch.Generator().manual_seed(0)
+    again = ReducedRows(X, axes, rate, 50, later)
+    again.load_state_dict(state)
+    later.set_state(drawn)
+    for step in wanted:
+        torch.testing.assert_close(again(slice(None)), step, rtol=0, atol=0)
 
 
 def test_batches_larger_than_the_memory_allows_draw_parts_of_a_batch(generator):

@@ -8,6 +8,7 @@ import pytest
 from sklearn.datasets import load_iris
 
 from ptsne import ParametricTSNE
+from ptsne.training import INTERRUPTED, Journal, World
 
 X = load_iris().data
 
@@ -48,3 +49,38 @@ def test_records_that_are_kept_hold_no_network():
     again = pickle.loads(pickle.dumps(seen[0]))
     assert again == seen[0]
     assert again.embedding is None
+
+
+@pytest.mark.parametrize(
+    ("phase", "options"),
+    [
+        ("pre-training", {"encoder": (8,)}),
+        ("pre-training", {"encoder": (8,), "projection": (8,)}),
+        ("distillation", {"projection": (8,)}),
+    ],
+)
+def test_a_training_that_is_stopped_before_the_map_is_a_map(phase, options):
+    map_ = quick(callbacks=lambda record: record.phase == phase, **options).fit(X)
+    phases = [record["phase"] for record in map_.history_]
+    assert phases[-1] == phase
+    assert "fine-tuning" not in phases
+    assert np.isfinite(map_.embedding_).all()
+    assert np.ptp(map_.embedding_, axis=0).min() > 0
+    assert np.array_equal(map_.transform(X), map_.embedding_)
+    assert map_.explain(X[:5]).residual.max() < 1e-12
+
+
+class Pair(World):
+    """One of two processes."""
+
+    size = 2
+
+
+def test_one_of_several_processes_that_is_interrupted_does_not_go_on():
+    alone, one_of_two = Journal(), Journal(world=Pair())
+    with alone.interruptible():
+        raise KeyboardInterrupt
+    assert alone.stopped == INTERRUPTED
+    with pytest.raises(KeyboardInterrupt), one_of_two.interruptible():
+        raise KeyboardInterrupt
+    assert one_of_two.stopped is None

@@ -61,7 +61,7 @@ class Randomness:
             "own": self._generator.get_state(),
             "global": torch.default_generator.get_state(),
         }
-        if self._device.type == "cuda":
+        if self._device.type == "cuda":  # pragma: no cover - needs a CUDA device
             state["cuda"] = torch.cuda.get_rng_state(self._device)
         return state
 
@@ -69,7 +69,7 @@ class Randomness:
         """Set the generators back."""
         self._generator.set_state(state["own"])
         torch.default_generator.set_state(state["global"])
-        if self._device.type == "cuda":
+        if self._device.type == "cuda":  # pragma: no cover - needs a CUDA device
             torch.cuda.set_rng_state(state["cuda"], self._device)
 
 
@@ -208,7 +208,7 @@ class Checkpoint:
             yield step
             if (step + 1) % stride == 0 and self._world.same(perf_counter() >= self._due):
                 self._kept["running"] = {"phase": name, "step": step + 1, **self._state(parts)}
-                self._write()
+                self._write(self._store)
         self._kept["ended"][name] = _copied(self._state({"learned": learned}))
         self._kept["running"] = None
 
@@ -235,13 +235,12 @@ class Checkpoint:
             if name in state and part is not None:
                 part.load_state_dict(state[name])
 
-    def _write(self) -> None:
+    def _write(self, store: Store) -> None:
         """Write all that is kept; training goes on where that fails."""
         start, journal = perf_counter(), self._company["journal"]
         state = {"kept": self._kept, "journal": journal.state_dict() if journal else None}
         try:
-            if self._store is not None:
-                self._store.write(state)
+            store.write(state)
         except OSError as error:
             message = f"training goes on without a new checkpoint: {error}"
             warnings.warn(message, RuntimeWarning, stacklevel=4)

@@ -39,7 +39,7 @@ def private_randomness(
     seed = int(torch.randint(2**31 - 1, (1,), generator=generator))
     with _TRAINING, torch.random.fork_rng(devices=[device] if is_cuda else []):
         torch.default_generator.manual_seed(seed)
-        if is_cuda:
+        if is_cuda:  # pragma: no cover - needs a CUDA device
             with torch.cuda.device(device):  # else it seeds the current one
                 torch.cuda.manual_seed(seed)
         yield

@@ -195,7 +195,7 @@ class _Step:
         settings: FineTuning,
         inputs: DroppedRows | ReducedRows,
     ) -> None:
-        self.network, self.atlas = network, atlas_of(network)
+        self.network, self.atlas = network, cast(AtlasProjection, network.projection)
         self.task, self.settings = task, settings
         self.inputs = inputs
         self.batches = _batches(len(task.X), settings.batch_size, task.generator)
@@ -264,13 +264,6 @@ class _Step:
         predicted = directional_derivative(self.atlas, blend, pairs, u)
         error = self.all_y[j] - self.y[index] - predicted
         return (error.square().sum(1) / FIDELITY_SCALE**2).log1p().sum()
-
-
-def atlas_of(network: MapNetwork) -> AtlasProjection:
-    """The network's projection, which must be an atlas."""
-    if not isinstance(network.projection, AtlasProjection):
-        raise TypeError(f"expected an AtlasProjection, got {type(network.projection).__name__}")
-    return network.projection
 
 
 @torch.no_grad()
@@ -411,7 +404,7 @@ def _reconstructing(network: MapNetwork, settings: FineTuning) -> list[nn.Module
 
 def _parameter_groups(network: MapNetwork, settings: FineTuning) -> list[Group]:
     """Learning rates: places in map units, landmarks in latent units, charts, encoder."""
-    atlas, factor = atlas_of(network), settings.learning_rate
+    atlas, factor = cast(AtlasProjection, network.projection), settings.learning_rate
     others = learning(network.encoder, *_reconstructing(network, settings))
     return [
         Group([atlas.places], 0.3 * factor, (0.8, 0.999)),
