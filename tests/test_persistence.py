@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import pickle
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import joblib
@@ -19,6 +20,7 @@ from torch import nn
 
 import ptsne
 from ptsne import ParametricTSNE, persistence
+from ptsne.persistence import saving
 
 CONFIGURATIONS = [
     {},
@@ -318,6 +320,51 @@ def test_a_module_that_computes_something_else_is_refused(path, tmp_path):
         ptsne.load(path, encoder=nn.Linear(4, 3))
 
 
+class Tilted(nn.Linear):
+    """Has float32 numbers that no cast reaches: takes rows of that precision alone."""
+
+    tilt = torch.eye(3) + 0.1
+
+    def forward(self, x):
+        return super().forward(x) @ self.tilt
+
+
+def test_a_module_of_one_precision_is_held_to_its_place(tmp_path):
+    X = load_iris().data.astype(np.float32)
+    map_ = fit_rows(X=X, encoder=Tilted(4, 3))
+    map_.save(tmp_path / "model")
+    again = ptsne.load(tmp_path / "model", encoder=Tilted(4, 3))
+    np.testing.assert_array_equal(again.transform(X), map_.embedding_)
+    with pytest.raises(ValueError, match="computes something else"):
+        ptsne.load(tmp_path / "model", encoder=nn.Linear(4, 3))
+
+
+class Pairs(nn.Linear):
+    """Takes two rows at least."""
+
+    def forward(self, x):
+        if len(x) < 2:
+            raise ValueError("a row alone")
+        return super().forward(x)
+
+
+def test_a_module_that_takes_no_row_alone_is_loaded_unchecked(tmp_path):
+    X = load_iris().data
+    map_ = fit_rows(X=X, encoder=Pairs(4, 3))
+    map_.save(tmp_path / "model")
+    assert "probe" not in persistence.read(tmp_path / "model").tensors
+    again = ptsne.load(tmp_path / "model", encoder=Pairs(4, 3))
+    np.testing.assert_array_equal(again.transform(X), map_.embedding_)
+
+
+def test_a_module_with_places_of_another_shape_is_refused(tmp_path):
+    map_ = fit_rows(X=load_iris().data, projection=nn.Sequential(nn.Linear(4, 2), nn.Flatten()))
+    map_.save(tmp_path / "model")
+    flat = nn.Sequential(nn.Linear(4, 2), nn.Flatten(0))
+    with pytest.raises(ValueError, match=r"model cannot be loaded.*computes something else"):
+        ptsne.load(tmp_path / "model", projection=flat)
+
+
 def test_a_loaded_map_has_no_gradients_and_can_be_fitted_again(path):
     X = load_iris().data
     map_ = ptsne.load(path)
@@ -331,6 +378,18 @@ def test_a_file_says_who_wrote_it(path):
     # the build, as in 2.13.0+cu130, is told by some wheels of torch only once it is imported
     assert versions["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert set(versions) == {"ptsne", "torch", "numpy", "scikit-learn", "safetensors"}
+
+
+def test_a_library_that_is_not_installed_has_no_version(path, tmp_path, monkeypatch):
+    """Such as ptsne itself, run from its source."""
+
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(saving, "version", missing)
+    ptsne.load(path).save(tmp_path / "model")
+    assert set(persistence.read(tmp_path / "model").header["versions"].values()) == {"unknown"}
+    assert ptsne.load(tmp_path / "model").n_features_in_ == 4
 
 
 def test_files_of_the_first_format_load(tmp_path):

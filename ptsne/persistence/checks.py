@@ -185,9 +185,8 @@ def check_stages(network: MapNetwork, mean: Tensor, readout: Tensor | None, k: i
     place = network.projection(code)
     require(place.shape == (1, k), f"the map gives places of shape {tuple(place.shape[1:])}")
     require(code.ndim == 2, f"its codes have shape {tuple(code.shape)}")
-    if network.decoder is not None:
-        back = network.decoder(code)
-        require(back.shape == (1, len(mean)), f"rows are rebuilt in shape {tuple(back.shape[1:])}")
+    back = network.autoencoder(mean[None])
+    require(back.shape == (1, len(mean)), f"rows are rebuilt in shape {tuple(back.shape[1:])}")
     rows = {0, code.shape[1] + 1} if readout is None else {len(readout)} & {0, code.shape[1] + 1}
     require(len(rows) > 0, "_trust_readout does not fit the codes")
 
