@@ -35,9 +35,7 @@ def free_spot(radius: float, occupied: Tensor, anchors: Tensor, weights: Tensor)
     margin = radius + GAP * spread
     spots = _grid(occupied.amin(0) - 1.5 * margin, occupied.amax(0) + 1.5 * margin)
     room = torch.cat([torch.cdist(part, occupied).amin(1) for part in torch.split(spots, 256)])
-    free = spots[room >= margin]
-    if not len(free):  # a map of one point
-        free = spots[room.argmax()][None]
+    free = spots[room >= margin]  # the corners of the grid at least
     energy = torch.cdist(free, anchors).square().log1p() @ weights
     return free[energy.argmin()]
 

@@ -3,7 +3,7 @@
 import copy
 import warnings
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -197,10 +197,7 @@ def _calibration(model: Model) -> Calibration:
 
 
 def _atlas(network: MapNetwork) -> AtlasProjection:
-    atlas = network.projection
-    if not isinstance(atlas, AtlasProjection):
-        raise TypeError(f"expected an AtlasProjection, got {type(atlas).__name__}")
-    return atlas
+    return cast(AtlasProjection, network.projection)  # `_require_atlas` has looked
 
 
 def _spread(atlas: AtlasProjection) -> float:
