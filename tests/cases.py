@@ -141,6 +141,28 @@ def _fresh_slices(m, x):
     return h * 2
 
 
+def _scaled_slices(m, x):
+    h = x * m.w
+    h[:, :3].mul_(m.w[:3])
+    h[:, 2:5].neg_()
+    return h @ m.A
+
+
+def _written_constants(m, x):
+    """Constants of which a part is written, added to and multiplied; what is left of them stays."""
+    tokens = m.w.repeat(len(x), 3, 1)
+    tokens[:, 1] = x
+    scaled = m.A[:3].repeat(len(x), 1, 1)
+    scaled[:, 1:] *= x[:, None]
+    moved = m.A.T[:3].repeat(len(x), 1, 1).transpose(1, 2)
+    moved[:, 2:6, :2] += x[:, :4, None]
+    moved[:, 3:7].sub_(x[:, 4:, None], alpha=2)
+    filled = torch.empty(len(x), 2, 8, dtype=x.dtype)
+    filled[:, 0] = m.w
+    filled[:, 1] = x * m.w
+    return torch.cat([tokens, scaled, moved.mT, filled], 1)
+
+
 def _scatters(m, x):
     h = torch.ones_like(x).scatter(1, torch.arange(4).repeat(len(x), 1), x[:, :4])
     h = h.index_add(1, torch.tensor([0, 0]), x[:, 4:6]).index_copy(
@@ -170,6 +192,12 @@ def _sparsemax(m, x):
     size = (1 + rank * ordered > total).sum(1, keepdim=True)
     tau = (total.gather(1, size - 1) - 1) / size
     return torch.clamp(z - tau, min=0) @ m.A
+
+
+FUSED_RMS_NORMS = {  # what GPUs run
+    "": lambda m, x: torch.ops.aten._fused_rms_norm(x @ m.A, [8], m.w, 0.1)[0],
+    "_plain": lambda m, x: torch.ops.aten._fused_rms_norm(x @ m.A, [8], None, None)[0],
+}
 
 
 def _atlas(m, x):
@@ -566,6 +594,7 @@ PIECEWISE = [
         is_paired=False,
     ),
     Case("cummax", _apply(lambda m, x: x.cummax(1).values)),
+    Case("cummin", _apply(lambda m, x: x.cummin(1).values @ m.A)),
     Case(
         "gather",
         _apply(
@@ -616,8 +645,11 @@ PIECEWISE = [
         _apply(lambda m, x: x.floor() + x.sign() + x.frac() + x.remainder(0.4)),
         is_paired=False,
     ),
+    Case("rounded", _apply(lambda m, x: x.round() + (x @ m.A).round(decimals=1) + x)),
     Case("slices", _apply(_slices), is_paired=False),
     Case("fresh_slices", _apply(_fresh_slices)),
+    Case("scaled_slices", _apply(_scaled_slices)),
+    Case("written_constants", _apply(_written_constants)),
     Case("sparsemax", _apply(_sparsemax), is_paired=False),
     Case("atlas", _apply(_atlas), is_paired=False),
     Case("conv1d_reflect", _conv(lambda: _padded(nn.Conv1d, 3, "reflect")), (3, 7)),
@@ -656,6 +688,7 @@ PIECEWISE = [
     Case("maxout", _apply(lambda m, x: (x @ m.A).unflatten(1, (4, 2)).amax(2))),
     Case("aminmax", _apply(lambda m, x: torch.stack(torch.aminmax(x, dim=1), 1)), is_paired=False),
     Case("sign_times_x", _apply(lambda m, x: x.copysign(m.w) @ m.A)),
+    Case("sign_of_x", _apply(lambda m, x: torch.copysign(m.w, x @ m.A) + x.copysign(-0.3))),
     Case("nan_to_num", _apply(lambda m, x: x.nan_to_num() @ m.A)),
     Case(
         "max_pool_dilated",
@@ -697,6 +730,10 @@ PIECEWISE = [
         "block_diag",
         _apply(lambda m, x: torch.stack([torch.block_diag(r[:2, None], m.A[:2]) for r in x])),
     ),
+    Case(
+        "block_diag_of_x",
+        _apply(lambda m, x: torch.stack([torch.block_diag(r[:2, None], r[2:]) for r in x])),
+    ),
     Case("cross", _apply(lambda m, x: torch.linalg.cross(x, m.A[:1, :3].expand_as(x))), (3,)),
     Case("tensordot", _apply(lambda m, x: torch.tensordot(x, m.A, ([2], [0]))), (3, 8)),
     Case("baddbmm", _apply(lambda m, x: torch.baddbmm(m.w, x, m.A.expand(len(x), 8, 8))), (3, 8)),
@@ -712,6 +749,11 @@ PIECEWISE = [
                 1,
             )
         ),
+        is_paired=False,
+    ),
+    Case(
+        "scatter_mean",
+        _apply(lambda m, x: x.scatter_reduce(1, _halves(x), x @ m.A, "mean", include_self=False)),
         is_paired=False,
     ),
     Case(
@@ -809,6 +851,9 @@ SMOOTH = [
     Case("manual_swish_quotient", _function(lambda z: z / (1 + torch.exp(-z)))),
     Case("product", _apply(lambda m, x: (x @ m.A) * (x + m.w))),
     Case("square_by_product", _apply(lambda m, x: x * x)),
+    Case("quotient_gate", _apply(lambda m, x: (x @ m.A) * (m.w / (x.square() + 1)))),
+    Case("logsumexp_gate", _apply(lambda m, x: x * x.logsumexp((1, 2), keepdim=True)), (3, 8)),
+    Case("logsumexp_factor", _apply(lambda m, x: x * x.logsumexp(1)[:, None])),
     Case("quotient", _apply(lambda m, x: (x + m.w) / (x.square().sum(1, keepdim=True) + 1))),
     Case("gram", _apply(lambda m, x: x @ x.transpose(1, 2)), (3, 8)),
     Case("bilinear", _apply(lambda m, x: F.bilinear(x, x, m.A[None].expand(2, 8, 8), m.w[:2]))),
@@ -934,6 +979,11 @@ SMOOTH = [
     Case("instance_norm3d", lambda: nn.InstanceNorm3d(2), (2, 3, 3, 3)),
     Case("group_norm_rows", lambda: nn.GroupNorm(2, 8)),
     Case("layer_norm_no_bias", lambda: nn.LayerNorm(8, bias=False)),
+    *(
+        Case(f"fused_rms_norm{name}", _apply(function))
+        for name, function in FUSED_RMS_NORMS.items()
+        if hasattr(torch.ops.aten, "_fused_rms_norm")
+    ),
     Case("rms_norm_rows", lambda: nn.RMSNorm((3, 8), eps=0.1), (3, 8)),
     Case("masked_attention", _apply(_masked_attention), (3, 8)),
     Case("linear_attention", _apply(_linear_attention), (3, 8)),

@@ -9,7 +9,7 @@ from cases import PIECEWISE, SMOOTH, Case
 from ptsne.networks import AtlasProjection, MapNetwork, SkipNetwork, Standardize
 from ptsne.regions import activation_pattern
 
-REFUSED = {"fractional_max_pool2d", "fractional_max_pool3d", "atlas"}
+REFUSED = {"fractional_max_pool2d", "fractional_max_pool3d", "atlas", "scatter_reduce"}
 CASES = [case for case in PIECEWISE if case.name not in REFUSED]
 
 
@@ -50,5 +50,14 @@ def region_switches(case):
 
 SWITCHING = [case for case in CASES if region_switches(case)]
 
-JUMPS = ("hardshrink", "threshold", "where", "gate_by_mask", "round", "ragged", "max_unpool")
+JUMPS = (
+    "hardshrink",
+    "threshold",
+    "where",
+    "gate_by_mask",
+    "round",
+    "ragged",
+    "max_unpool",
+    "sign",
+)
 CONTINUOUS = [case for case in SWITCHING if not case.name.startswith(JUMPS)]

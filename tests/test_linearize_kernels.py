@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from ptsne.linearize import linearize
+from ptsne.linearize.running import exact_arithmetic
 
 
 @pytest.fixture
@@ -47,3 +48,21 @@ def test_a_pass_that_fails_leaves_the_flag_as_it_was(network):
     with pytest.raises(RuntimeError, match="out of memory"):
         lin.weight(0)
     assert is_on()
+
+
+@pytest.fixture
+def tf32():
+    """Whether products and convolutions may be rounded; put back at the end."""
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [flag.allow_tf32 for flag in flags]
+    yield flags
+    for flag, value in zip(flags, before, strict=True):
+        flag.allow_tf32 = value
+
+
+@pytest.mark.parametrize("is_allowed", [True, False])
+def test_products_on_a_gpu_are_not_rounded_to_tf32(tf32, is_allowed):
+    tf32[0].allow_tf32, tf32[1].allow_tf32 = is_allowed, not is_allowed
+    with exact_arithmetic(torch.device("cuda")):
+        assert [flag.allow_tf32 for flag in tf32] == [False, False]
+    assert [flag.allow_tf32 for flag in tf32] == [is_allowed, not is_allowed]

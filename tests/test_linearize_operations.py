@@ -24,12 +24,21 @@ from reference_linearize import jacobian, relative_gap
 
 # ---- refusals ----
 
+SPREAD = torch.linspace(0.5, 2, 8, dtype=torch.float64)
+HALVES = torch.tensor([[0, 1] * 4])
+MIXED = ("CopySlices", "NativeBatchNorm")
 REFUSED = {
     "Softmax": (lambda m, x: torch.softmax(x @ m.A, 1), "logits"),
     "LogSoftmax": (lambda m, x: torch.log_softmax(x @ m.A, 1), "logits"),
     "Logsumexp": (lambda m, x: torch.logsumexp(x, 1), "tangent"),
     "Prod": (lambda m, x: x.prod(1), "linearization_rule"),
     "Div": (lambda m, x: m.w / (x.square() + 1), "gate depends on x"),
+    "DivBackward": (lambda m, x: torch.div(x, m.w, rounding_mode="floor"), "with rounding"),
+    "Addcdiv": (lambda m, x: torch.addcdiv(m.w, m.w, x.square() + 1), "gate depends on x"),
+    "ScatterReduce": (lambda m, x: x.scatter_reduce(1, HALVES, x @ m.A, "prod"), "a product"),
+    "NativeLayerNorm": (lambda m, x: F.layer_norm(x, (8,), x.mean(0)), "outside the norm"),
+    "NativeGroupNorm": (lambda m, x: F.group_norm(x, 2, m.w, x.sum(0)), "outside the norm"),
+    "BatchNorm": (lambda m, x: F.batch_norm(x, 0 * SPREAD, SPREAD, x.sum(0)), "outside the norm"),
     "Reciprocal": (lambda m, x: x.reciprocal(), "no rule"),
     "Std": (lambda m, x: x.std(1), "no rule"),
     "Pow": (lambda m, x: x.abs() ** -1.0, "division"),
@@ -52,12 +61,12 @@ def test_refused_operations_are_named_with_their_module_and_advice(name):
     inner = apply(function)
     model = nn.Sequential(nn.Identity(), inner).eval()
     with pytest.raises(UnsupportedOperation, match=rf"{name}.*module '1'.*{advice}"):
-        linearize(model, Case("", nn.Identity).x())
+        linearize(model, Case("", nn.Identity).x(3 if name in MIXED else 1))
 
 
-@pytest.mark.parametrize("name", [n for n in REFUSED if n not in ("CopySlices", "NativeBatchNorm")])
+@pytest.mark.parametrize("name", [n for n in REFUSED if n not in MIXED])
 def test_the_tangent_needs_no_rule(name):
-    model, x = apply(REFUSED[name][0]), Case("", nn.Identity).x()
+    model, x = apply(REFUSED[name][0]), Case("", nn.Identity).x(1)
     lin = linearize(model, x, activation="tangent")
     weight = lin.weight()
     assert relative_gap(lin, x, weight, lin.bias()) < 1e-12
@@ -69,6 +78,13 @@ def test_what_is_only_a_gate_needs_no_rule():
     x = Case("", nn.Identity).x()
     lin = linearize(model, x)
     assert relative_gap(lin, x, lin.weight(), lin.bias()) < 1e-12
+
+
+def test_arguments_are_checked():
+    with pytest.raises(ValueError, match="'secant' or 'tangent'; got 'chord'"):
+        linearize(nn.Linear(8, 3).eval(), torch.zeros(1, 8), activation="chord")
+    with pytest.raises(ValueError, match=r"at least one row; got shape \(0, 8\)"):
+        linearize(nn.Linear(8, 3).eval(), torch.zeros(0, 8))
 
 
 def test_training_mode_is_refused():

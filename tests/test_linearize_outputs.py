@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from cases import CASES, Case
-from ptsne.linearize import linearize
+from cases import CASES, Case, apply
+from ptsne.linearize import collector, linearize
 
 # ---- layers ----
 
@@ -44,6 +44,48 @@ def test_layer_that_runs_more_than_once():
         lin.layer("layer", call=3)
 
 
+@pytest.mark.parametrize("activation", ["secant", "tangent"])
+def test_layer_of_a_gate(activation):
+    """Gates need no rules, but a layer inside one does: the map of the whole stays what it was."""
+    case = next(c for c in CASES if c.name == "squeeze_excite")
+    model, x = case.model(), case.x()
+    lin = linearize(model, x, activation=activation, layers=["fc1", "fc2"])
+    plain = linearize(model, x, activation=activation)
+    assert torch.equal(lin.weight(), plain.weight())
+    assert torch.equal(lin.linear_part(), plain.linear_part())
+    layer = lin.layer("fc2")
+    h = (layer.weight() * x[:, None]).flatten(2).sum(2) + layer.bias()
+    torch.testing.assert_close(h, layer.activation, rtol=1e-12, atol=1e-13)
+    assert bool(layer.effect(0).any()) == (activation == "tangent")
+
+
+def test_effect_of_one_of_two_factors():
+    model, x = apply(lambda m, x: m.layer(x) * x.sin()), Case("", nn.Identity).x()
+    model.layer = nn.Linear(8, 8).double().eval()
+    layer = linearize(model, x, activation="tangent", layers=["layer"]).layer("layer")
+    expected = torch.zeros_like(x).index_copy(1, torch.tensor([3]), x[:, 3:4].sin())
+    torch.testing.assert_close(layer.effect(3), expected)
+
+
+def test_layers_in_any_layout(monkeypatch):
+    """Terms of a layer that cannot be told apart are asked for one row at a time."""
+    model = nn.Sequential(next(c for c in CASES if c.name == "ragged").model(), nn.Linear(2, 3))
+    model, x = model.double().eval(), Case("", nn.Identity).x(5)
+    expected = linearize(model, x, layers=["0"]).layer("0").bias()
+    monkeypatch.setattr(collector, "_owner", lambda *_: None)
+    layer = linearize(model, x, layers=["0"]).layer("0")
+    torch.testing.assert_close(layer.bias(), expected)
+    moved = torch.einsum("nji,ni->nj", layer.weight(), x) + expected
+    torch.testing.assert_close(moved, layer.activation, rtol=1e-12, atol=1e-13)
+
+
+def test_layer_that_gives_no_row_per_instance():
+    model = nn.Sequential(nn.Flatten(0), nn.ReLU(), nn.Unflatten(0, (3, 8))).eval()
+    lin = linearize(model, Case("", nn.Identity).x(), layers=["1"])
+    with pytest.raises(KeyError, match=r"one row per instance: its output has shape \(24,\)"):
+        lin.layer("1")
+
+
 def test_layers_are_checked():
     case = next(c for c in CASES if c.name == "reused")
     with pytest.raises(ValueError, match="'layr'"):
@@ -75,6 +117,10 @@ def test_outputs():
         lin.weight([0.5])
     with pytest.raises(ValueError, match="'predicted'"):
         lin.weight("best")
+    with pytest.raises(ValueError, match="one output per row; got 2"):
+        lin.attribution([0, 1])
+    with pytest.raises(IndexError, match=r"shape \(5, m\); got \(2, 1\)"):
+        lin.weight(torch.zeros(2, 1, dtype=torch.long))
 
 
 def test_many_outputs_take_bias_from_the_transpose():

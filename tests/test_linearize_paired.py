@@ -69,6 +69,69 @@ def test_reference_on_another_branch_is_refused():
         paired_linearization(apply(lambda m, x: x.prod(1)), x, reference)
 
 
+def _tanh_of_part(m, x):
+    h = x * m.w
+    h[:, :3].tanh_()
+    return h
+
+
+def _angle_of_part(m, x):
+    h = x * m.w
+    h[:, :3].atan2_(x[:, :3].detach())
+    return h
+
+
+def _warped(m, x):
+    x = x.reshape(len(x), 1, 2, 4)
+    return F.grid_sample(x, x.mT, align_corners=False).flatten(1)
+
+
+SPREAD = torch.linspace(0.5, 2, 8, dtype=torch.float64)
+NO_DIFFERENCE = {
+    "LinalgVectorNorm": (lambda m, x: x.norm(p=1, dim=1), "only the 2-norm"),
+    "NativeBatchNorm": (lambda m, x: F.batch_norm(x, None, None, training=True), "the batch"),
+    "NativeLayerNorm": (lambda m, x: F.layer_norm(x, (8,), x.mean(0)), "outside the norm"),
+    "NativeGroupNorm": (lambda m, x: F.group_norm(x, 2, x.sum(0), m.w), "outside the norm"),
+    "BatchNorm": (lambda m, x: F.batch_norm(x, 0 * SPREAD, SPREAD, x.sum(0)), "outside the norm"),
+    "Trilinear": (lambda m, x: F.bilinear(x, x, x.sum(0) * m.A[None]), "all three factors"),
+    "Div": (lambda m, x: torch.div(x, m.w, rounding_mode="trunc"), "with rounding"),
+    "Fmod": (lambda m, x: torch.fmod(x @ m.A, x.abs() + 1), "more than one input"),
+    "GridSampler2D": (_warped, "more than its first input"),
+    "CopySlices": (_tanh_of_part, "tanh_ on part of a tensor"),
+}
+
+
+@pytest.mark.parametrize("name", NO_DIFFERENCE)
+def test_what_has_no_exact_difference_is_refused_with_its_reason(name):
+    function, reason = NO_DIFFERENCE[name]
+    x, reference = rows()
+    with pytest.raises(UnsupportedOperation, match=rf"{name}.*{reason}"):
+        paired_linearization(apply(function), x, reference)
+
+
+BRANCHES = {
+    "number": lambda m, x: x.roll(int((x > 0).sum()), 1),
+    "size": lambda m, x: x[:, : 2 + int((x > 0).sum())].sum(1),
+    "list": lambda m, x: torch.cat([x] * (1 + int((x > 0).sum())), 1).sum(1),
+    "value": _angle_of_part,
+}
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_branches_show_in_every_kind_of_argument(name):
+    x, reference = torch.ones(1, 8).double(), torch.tensor([[1.0] * 5 + [-1.0] * 3]).double()
+    if name == "value":
+        reference = x / 2
+    with pytest.raises(UnsupportedOperation, match="another branch"):
+        paired_linearization(apply(BRANCHES[name]), x, reference)
+
+
+def test_numbers_that_are_none_are_an_error():
+    x, reference = rows()
+    with pytest.raises(CompletenessError, match="instance 0 by nan"):
+        paired_linearization(apply(lambda m, x: x + torch.nan), x, reference).weight()
+
+
 def test_what_escapes_the_graph_is_an_error():
     x, reference = rows()
     with pytest.raises((CompletenessError, UnsupportedOperation)):

@@ -6,7 +6,15 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from cases import Case
-from ptsne.linearize import UnsupportedOperation, linearize, paired_linearization
+from ptsne.linearize import (
+    UnsupportedOperation,
+    gain,
+    linearization_rule,
+    linearize,
+    paired_linearization,
+    table,
+)
+from ptsne.linearize.rule import RuleBook
 
 
 class Square(torch.autograd.Function):
@@ -109,6 +117,30 @@ def test_torchscript():
     x = torch.ones(1, 8)
     moved = (linearize(part, x).weight() * x).sum(2) + linearize(part, x).bias()
     torch.testing.assert_close(moved, part(x).detach())
+
+
+def test_values_from_outside_autograd_stop_what_has_to_run_again():
+    said = refusal(Middle(lambda h: torch.maximum(h, h.detach() - 1)))
+    assert "MaximumBackward" in said
+    assert "outside autograd" in said
+
+
+def test_a_second_start_of_the_graph():
+    said = refusal(Middle(lambda h: torch.fmod(h, h.detach().requires_grad_(True))))
+    assert "FmodBackward" in said
+    assert "its inputs could not be recorded" in said
+
+
+def test_a_rule_that_asks_for_what_is_not_seen(monkeypatch):
+    monkeypatch.setattr(table, "RULES", RuleBook(table.RULES))
+
+    @linearization_rule(Square)
+    def square(operation):
+        return gain(operation, operation.input)
+
+    said = refusal(Middle(Square.apply))
+    assert "SquareBackward" in said
+    assert "the call was not seen" in said
 
 
 def test_sparse_tensors_of_x():

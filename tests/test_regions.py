@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from cases import SMOOTH, apply, ids
+from cases import SMOOTH, Case, apply, ids
 from ptsne.linearize import CompletenessError, UnsupportedOperation, linearize
 from ptsne.regions import (
     Unit,
@@ -47,6 +48,17 @@ def test_the_pattern_changes_at_the_radius_and_not_before(case):
     model, x = case.model(), case.x()
     for p in NORMS if region_switches(case) else [2]:
         check_boundary(model, x, p)
+
+
+@pytest.mark.parametrize("case", CASES, ids=ids)
+def test_the_network_is_affine_in_the_ball(case):
+    """Looked at from outside: a switch that is not known of would show as a kink or a jump."""
+    model, x = case.model(), case.x()
+    reach = 0.999 * spread(region_radius(model, x).radius.clamp_max(10.0), x)
+    for direction in unit_directions(case.shape, 8, 2, torch.Generator().manual_seed(0)):
+        with torch.no_grad():
+            ahead, here, behind = (model(x + f * reach * direction) for f in (1, 0, -1))
+        torch.testing.assert_close(ahead + behind, 2 * here, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("p", NORMS)
@@ -243,6 +255,91 @@ def test_the_callers_mode_makes_no_difference(mode):
         assert torch.equal(ours, theirs)
 
 
+def _shrink_positive(m, x):
+    """Runs as many units as a row has positive columns."""
+    row, column = (x > 0).nonzero(as_tuple=True)
+    return torch.zeros_like(x).index_put((row, column), torch.relu(x[row, column] - 0.3))
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_rows_that_run_different_numbers_of_units(n):
+    x = torch.tensor([[0.2, 0.7, -0.4], [0.5, -0.1, -0.6], [1.0, 0.8, -0.9]]).double()[:n]
+    result = region_radius(apply(_shrink_positive, (3,)), x)
+    torch.testing.assert_close(result.radius, torch.tensor([0.1, 0.1, 0.5]).double()[:n])
+    with pytest.raises(ValueError, match=r"runs 4 to 5 units, depending on the row; ask"):
+        activation_pattern(apply(_shrink_positive, (3,)), x)
+
+
+# ---- modules that announce their switches ----
+
+
+class Gate(nn.Module):
+    """A ReLU whose gate autograd does not see."""
+
+    def forward(self, z):
+        return z * _without_gradient(lambda: (z > 0).to(z.dtype))
+
+    def switches(self, z):
+        return {"gate": (z, torch.arange(z.shape[1]), z.shape[1])}
+
+
+class Gated(nn.Module):
+    """Announces what a module inside announces too."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = Gate()
+
+    def forward(self, z):
+        return self.gate(z) + 1
+
+    def switches(self, z):
+        return self.gate.switches(z)
+
+
+class Learnt(Gate):
+    """Its gate is a parameter, which x does not move."""
+
+    def __init__(self, n, *, is_frozen):
+        super().__init__()
+        self.level = nn.Parameter(torch.linspace(-1, 1, n), requires_grad=not is_frozen)
+
+    def forward(self, z):
+        return z * (self.level > 0)
+
+    def switches(self, z):
+        return super().switches(self.level.expand_as(z))
+
+
+@pytest.mark.parametrize("module", [Gate, Gated])
+def test_announced_switches_count_once(module):
+    layer, x = Case("", lambda: nn.Linear(5, 30)).model(), normal(4, 5)
+    ours = region_radius(nn.Sequential(layer, module()).eval(), x)
+    theirs = region_radius(nn.Sequential(layer, nn.ReLU()).eval(), x)
+    torch.testing.assert_close(ours.radius, theirs.radius)
+    assert [u.index for u in ours.unit] == [u.index for u in theirs.unit]
+    assert {(u.layer, u.operation) for u in ours.unit} == {("1", "gate")}
+    assert activation_pattern(nn.Sequential(layer, module()).eval(), x).shape == (4, 30)
+
+
+def test_a_module_that_announces_but_does_not_see_x_has_no_switches():
+    model = apply(lambda m, x: x @ m.A + m.gate(m.w[None]))
+    model.gate = Gate().eval()
+    assert region_radius(model, normal(3, 8)).unit == [None] * 3
+    assert activation_pattern(model, normal(3, 8)).shape == (3, 0)
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+@pytest.mark.parametrize("n", [8, 40])
+def test_announced_switches_that_x_does_not_move_are_no_boundary(n, is_frozen):
+    model = nn.Sequential(nn.Linear(3, n), Learnt(n, is_frozen=is_frozen)).double().eval()
+    a, b = normal(2, 3)
+    result = region_radius(model, a[None])
+    assert result.radius.tolist() == [math.inf]
+    assert not result.direction.any()
+    assert segment_regions(model, a, b).breakpoints.tolist() == [0.0, 1.0]
+
+
 # ---- what is refused ----
 
 
@@ -285,6 +382,20 @@ def test_fractional_pooling_is_refused():
     case = named("fractional_max_pool2d")
     with pytest.raises(UnsupportedOperation, match="at random"):
         region_radius(case.model(), case.x())
+
+
+def test_maxima_over_scattered_groups_are_refused():
+    case = named("scatter_reduce")
+    with pytest.raises(UnsupportedOperation, match=r"ScatterReduce.*next branch.*amax"):
+        region_radius(case.model(), case.x())
+
+
+@pytest.mark.parametrize("name", ["fmod", "remainder", "prelu"])
+def test_steps_and_slopes_that_depend_on_x_are_refused(name):
+    by_x = {"prelu": lambda m, x: F.prelu(x @ m.A, x.abs().mean(0))}
+    function = by_x.get(name, lambda m, x: getattr(torch, name)(x @ m.A, x.abs() + 1))
+    with pytest.raises(UnsupportedOperation, match="its first input depend on x"):
+        region_radius(apply(function), normal(1, 8))
 
 
 def test_arguments_are_checked():

@@ -1,7 +1,7 @@
 """One ATen call: which function, with what, where each tensor came from, in which module."""
 
 import re
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, cast
@@ -43,13 +43,14 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Where a view lies in the tensor that it is a part of."""
+    """Where a view lies in the tensor that it is a part of, and that tensor if it is constant."""
 
     size: torch.Size
     stride: tuple[int, ...]
     offset: int
     base_size: torch.Size
     base_stride: tuple[int, ...]
+    constant: Tensor | None
 
 
 @dataclass(eq=False, slots=True)
@@ -62,18 +63,19 @@ class Call:
     order: int
     view: View | None = None
 
-    def leaves(self, without: Container[str] = ()) -> Iterator[Leaf]:
+    def leaves(self) -> Iterator[Leaf]:
         """Tensor arguments in the order of the function's schema."""
-        yield from _leaves(a for name, a in self.arguments.items() if name not in without)
+        yield from _leaves(self.arguments.values())
 
     def run(self, value: Callable[[Leaf], Tensor]) -> Any:
         """Call the function again with each tensor argument replaced by ``value(leaf)``."""
         return _call(self.function, {k: _replace(a, value) for k, a in self.arguments.items()})
 
     def embed(self, part: Tensor) -> Tensor:
-        """Zeros of the whole tensor with `part` at the view that was written."""
+        """The whole constant, or zeros, with `part` at the view that was written."""
         view = cast(View, self.view)
-        whole = part.new_empty(()).new_empty_strided(view.base_size, view.base_stride).zero_()
+        whole = part.new_empty(()).new_empty_strided(view.base_size, view.base_stride)
+        whole.copy_(part.new_zeros(()) if view.constant is None else view.constant)
         whole.as_strided(view.size, view.stride, view.offset).copy_(part)
         return whole
 
@@ -119,11 +121,11 @@ def bind(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[st
     return {a.name: named[a.name] for a in schema if a.name in named}
 
 
-def geometry(view: Tensor) -> View:
-    """Where a view lies in its base."""
+def geometry(view: Tensor, constant: Tensor | None) -> View:
+    """Where a view lies in its base, and what the base was if it is constant."""
     base = cast(Tensor, view._base)
     offset = int(view.storage_offset() - base.storage_offset())
-    return View(view.size(), view.stride(), offset, base.size(), base.stride())
+    return View(view.size(), view.stride(), offset, base.size(), base.stride(), constant)
 
 
 def _call(func: Any, arguments: dict[str, Any]) -> Any:

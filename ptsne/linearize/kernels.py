@@ -53,9 +53,8 @@ class NativeKernels:
         self._leave()
 
     def _enter(self, *_: Any) -> None:
-        if not self._is_inside:
-            self._is_inside = True
-            WITHOUT_ONEDNN.enter()
+        self._is_inside = True
+        WITHOUT_ONEDNN.enter()
 
     def _leave(self, *_: Any) -> None:
         if self._is_inside:

@@ -23,7 +23,9 @@ _NORM = {"keep": Keep.INPUTS, "keep_tangent": Keep.INPUTS}
     **_NORM,
 )
 def _batch_norm(operation: Operation) -> Held:
-    _refuse_adaptive(operation)
+    refuse_adaptive(operation)
+    if operation.edges != (0,):
+        return Held(remainder=True)
     z = operation.input
     n_dims = z.dim() - 2
     gamma, bias = operation.argument("weight"), bias_part(operation, n_dims)
@@ -53,7 +55,7 @@ def _instance_norm(
 
 @RULES.rule("nativelayernorm", **_NORM)
 def _layer_norm(operation: Operation) -> Held:
-    _refuse_adaptive(operation)
+    refuse_adaptive(operation)
     if operation.tangent:
         return Held(remainder=True)
     n_dims = len(operation.argument("normalized_shape"))
@@ -66,7 +68,7 @@ def _layer_norm(operation: Operation) -> Held:
 
 @RULES.rule("nativegroupnorm", **_NORM)
 def _group_norm(operation: Operation) -> Held:
-    _refuse_adaptive(operation)
+    refuse_adaptive(operation)
     if operation.tangent:
         return Held(remainder=True)
     z = operation.input
@@ -79,7 +81,7 @@ def _group_norm(operation: Operation) -> Held:
 
 @RULES.rule("fusedrmsnorm rmsnorm", **_NORM)
 def _rms_norm(operation: Operation) -> Held:
-    _refuse_adaptive(operation)
+    refuse_adaptive(operation)
     if operation.tangent:
         return Held(remainder=True)
     z = operation.input
@@ -96,8 +98,9 @@ def _epsilon(operation: Operation) -> float:
     return float(arguments["eps"] if "eps" in arguments else arguments["epsilon"])
 
 
-def _refuse_adaptive(operation: Operation) -> None:
-    if operation.edges != (0,):
+def refuse_adaptive(operation: Operation) -> None:
+    """Refuse a scale or shift that depends on x; the tangent is right all the same."""
+    if operation.edges != (0,) and not operation.tangent:
         raise operation.unsupported(
             "its scale or shift depends on x", "Multiply and add them outside the normalisation"
         )

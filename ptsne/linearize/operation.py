@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .calls import Call, Leaf, Role, where
@@ -178,7 +177,6 @@ class Operation:
 
     def at_zero(self) -> Tensor:
         """Value of an affine operation where all that depends on x is zero: its constant."""
-        constants = [leaf for leaf in self.recorded.leaves() if leaf.role is Role.CONSTANT]
         first = next(self.recorded.leaves())
 
         def value(leaf: Leaf) -> Tensor:
@@ -186,13 +184,8 @@ class Operation:
                 return leaf.zero()
             return leaf.value.clone() if leaf is first else leaf.value
 
-        if not constants and not self._has_numbers():
-            return torch.zeros((), dtype=first.dtype, device=first.device)
         result: Tensor = self.recorded.run(value)
         return result
-
-    def _has_numbers(self) -> bool:
-        return any(isinstance(v, (int, float)) for v in self.recorded.arguments.values())
 
     def unsupported(self, reason: str = "", advice: str = "") -> UnsupportedOperation:
         """The error that refuses this operation."""

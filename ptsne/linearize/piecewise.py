@@ -37,7 +37,7 @@ RULES.enter(
     Rule(as_autograd),
 )
 RULES.enter(
-    """relu leakyrelu prelukernel rreluwithnoise abs hardshrink copysign
+    """relu leakyrelu prelukernel rreluwithnoise abs hardshrink
     max min amax amin aminmax sort topk kthvalue median nanmedian mode cummax cummin
     maxpool2dwithindices maxpool3dwithindices maxpool2d mpsmaxpool2d adaptivemaxpool2d
     adaptivemaxpool3d fractionalmaxpool2d fractionalmaxpool3d maxunpool2d maxunpool3d
@@ -98,9 +98,15 @@ def _plateau(operation: Operation) -> Held:
     return Held() if is_homogeneous else Held(remainder=True)
 
 
+@RULES.rule("copysign", keep=Keep.INPUTS, keep_tangent=Keep.INPUTS)
+def _with_sign(operation: Operation) -> Held:
+    # of a constant only the sign depends on x: a plateau; else the sign is held, and is linear
+    return Held(remainder=operation.edges == (1,))
+
+
 @RULES.rule("scatterreduce indexreduce", keep=Keep.INPUTS, keep_tangent=Keep.INPUTS)
 def _reduced_groups(operation: Operation) -> Held:
-    if operation.argument("reduce") == "prod":
+    if operation.argument("reduce") == "prod" and not operation.tangent:
         raise operation.unsupported("a product of functions of x")
     return Held(remainder=True)
 
@@ -112,10 +118,10 @@ def _reduced_groups(operation: Operation) -> Held:
 def _assign(operation: Operation) -> Held:
     inner = operation_name(operation.recorded.function._schema.name)
     rule = RULES.get(inner)
-    if rule is not None and rule.apply is as_autograd and inner != "copy":
+    is_scaled = inner == "mul" and len(operation.edges) == 1
+    is_linear = is_scaled or (inner != "copy" and rule is not None and rule.apply is as_autograd)
+    if is_linear and 0 in operation.edges:
         return Held()
-    if inner == "mul" and len(operation.edges) == 1:
-        return Held()
-    if inner not in ("copy", "fill", "add", "sub", "maskedfill"):
+    if not is_linear and inner not in ("copy", "fill", "add", "sub", "maskedfill"):
         raise operation.unsupported(f"{inner}_ on part of a tensor", IN_PLACE_ADVICE)
     return constant_part(operation.label, operation.recorded.embed(operation.at_zero()))

@@ -61,9 +61,11 @@ def _trilinear(operation: Operation) -> Held:
 
 @RULES.rule("div", keep=Keep.CONSTANTS, keep_tangent=Keep.INPUTS)
 def _divide(operation: Operation) -> Held:
-    if operation.argument("rounding_mode") is not None:
-        raise operation.unsupported("division with rounding")
-    return _gated(operation, carrier=0)
+    if operation.argument("rounding_mode") is None:
+        return _gated(operation, carrier=0)
+    if operation.tangent:
+        return Held(remainder=True)
+    raise operation.unsupported("division with rounding")
 
 
 @RULES.rule("lerp addcdiv", keep=Keep.INPUTS, keep_tangent=Keep.INPUTS)
@@ -129,7 +131,7 @@ def _sample(operation: Operation) -> Held:
 
 
 @RULES.rule("linear", keep=Keep.CONSTANTS, keep_tangent=Keep.INPUTS)
-def _linear(operation: Operation) -> Held:
+def _linear(operation: Operation) -> Held:  # pragma: no cover - made on Apple's GPUs only
     return _product(operation, (0, 1), bias_part(operation))
 
 

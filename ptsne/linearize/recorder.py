@@ -9,7 +9,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -17,8 +17,16 @@ from torch.autograd import _get_sequence_nr  # type: ignore[attr-defined]
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from .calls import Call, Keep, Leaf, Role, bind, call_name, geometry, where
+from .calls import Call, Keep, Leaf, Role, View, bind, call_name, geometry, where
 from .errors import UnsupportedOperation
+
+
+class _Policy(NamedTuple):
+    """What the recorder does about a function."""
+
+    keep: Keep
+    in_place: bool
+    is_empty: bool
 
 
 class BudgetExceeded(Exception):
@@ -54,7 +62,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._keep = keep
         self._n_filed = 0
         self._limit = limit
-        self._policies: dict[Any, tuple[Keep, bool]] = {}
+        self._policies: dict[Any, _Policy] = {}
         self._calls: dict[int, Call] = {}
         self._last_clone = (-1, -1)  # number of its node, storage that was cloned
         self._held: dict[int, list[Leaf]] = {}
@@ -100,12 +108,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         from_x = not _takes_shape_only(func) and any(map(self._is_from_x, tensors))
         if func is torch.ops.aten._local_scalar_dense.default:
             self.refuse_escape(tensors[0])
-        keep, in_place = self._policy(func)
-        if in_place:
+        policy = self._policy(func)
+        if policy.in_place:
             self._copy_before_write(args[0])
         if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
-            self._file(func, args, kwargs, keep, in_place)
+            self._file(func, args, kwargs, policy.keep, policy.in_place)
         result = func(*args, **kwargs)
+        if policy.is_empty:
+            result.zero_()  # what is not written may be anything: let it be no NaN, and no constant
         if func in _UNSAFE_SPLITS:  # parts share memory, but one may be written and the other not
             result = [part.clone() for part in result]
         if from_x:
@@ -130,10 +140,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._calls.pop(number, None)
         if number not in self._calls:
             self._n_filed += 1
-            view = geometry(args[0]) if in_place and args[0]._is_view() else None
+            view = self._view(args[0]) if in_place and args[0]._is_view() else None
             keep = Keep.CONSTANTS if view and keep is Keep.NOTHING else keep
             self._calls[number] = self._describe(func, args, kwargs, keep, in_place)
             self._calls[number].view = view
+
+    def _view(self, part: Tensor) -> View:
+        base = cast(Tensor, part._base)
+        is_constant = self._role(base) is Role.CONSTANT
+        return geometry(part, base.detach().clone() if is_constant else None)
 
     def _describe(
         self,
@@ -152,10 +167,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             _clone_first(call)
         return call
 
-    def _policy(self, func: Any) -> tuple[Keep, bool]:
+    def _policy(self, func: Any) -> _Policy:
         if func not in self._policies:
-            keep = self._keep(call_name(func))
-            self._policies[func] = keep, _writes_first(func)
+            keep, is_empty = self._keep(call_name(func)), func._schema.name in _EMPTY
+            self._policies[func] = _Policy(keep, _writes_first(func), is_empty)
         return self._policies[func]
 
     def _file_argument(self, value: Any, keep: Keep) -> Any:
@@ -182,8 +197,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _copy_before_write(self, target: Tensor) -> None:
         for leaf in self._held.pop(_storage(target), ()):
-            if leaf.value is not None:
-                leaf.value = leaf.value.clone()
+            leaf.value = cast(Tensor, leaf.value).clone()
 
     def _mark(self, tensor: Tensor) -> None:
         # whole numbers and booleans are branches taken: constants of the held map
@@ -238,6 +252,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 ".tolist() or .numpy()); what becomes of them cannot be seen. Keep them tensors."
             )
 
+
+_EMPTY = frozenset((
+    *("aten::empty", "aten::empty_like", "aten::empty_strided", "aten::empty_permuted"),
+    *("aten::new_empty", "aten::new_empty_strided"),
+))
 
 _UNSAFE_SPLITS = frozenset((
     torch.ops.aten.unsafe_split.Tensor,

@@ -87,14 +87,14 @@ class PrivateDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def _random_states(device: torch.device) -> list[Tensor]:
     states = [torch.get_rng_state()]
-    if device.type == "cuda":
+    if device.type == "cuda":  # pragma: no cover - needs a GPU
         states.append(torch.cuda.get_rng_state(device))
     return states
 
 
 def _set_random_states(device: torch.device, states: list[Tensor]) -> None:
     torch.set_rng_state(states[0])
-    if device.type == "cuda":
+    if device.type == "cuda":  # pragma: no cover - needs a GPU
         torch.cuda.set_rng_state(states[1], device)
 
 

@@ -48,14 +48,16 @@ def pure_gates(order: Sequence[Any], depends: set[Any]) -> set[Any]:
     gates: set[Any] = set()
     for node in order:
         active = [child for child, _ in node.next_functions if child in depends]
-        if active and (_is_pure_gate(node) or gates.issuperset(active)):
+        if active and (_is_pure_gate(node, depends) or gates.issuperset(active)):
             gates.add(node)
     return gates
 
 
-def _is_pure_gate(node: Any) -> bool:
+def _is_pure_gate(node: Any, depends: set[Any]) -> bool:
     """Whether a node's result can be nothing but a gate: no rule carries x through it."""
     name = operation_name(node.name())
+    if name == "div":
+        return node.next_functions[0][0] not in depends
     exponent = getattr(node, "_saved_exponent", None) if name == "pow" else None
     is_quotient = isinstance(exponent, (int, float)) and exponent <= 0
     return is_quotient or name not in RULES or GATE_RANK.get(name) == PURE_GATE

@@ -57,6 +57,15 @@ def _at_zero(arguments: Arguments) -> Margins:
     return _knots(arguments["self"], 0.0)
 
 
+@margins_of("copysign")
+def _copysign(arguments: Arguments) -> Margins:
+    z = arguments["self"]
+    other = torch.as_tensor(arguments["other"], dtype=z.dtype, device=z.device)
+    shape = arguments["results"][0].shape
+    margin = torch.stack([z.expand(shape), other.expand(shape)], -1)
+    return Margins(margin, (margin > 0).int())
+
+
 @margins_of("threshold")
 def _threshold(arguments: Arguments) -> Margins:
     return _knots(arguments["self"], arguments["threshold"])
@@ -141,6 +150,13 @@ def _maximum(arguments: Arguments) -> Margins:
 @margins_of("min amin argmin")
 def _minimum(arguments: Arguments) -> Margins:
     return _winner(-_dims_last(arguments["self"], arguments.get("dim")))
+
+
+@margins_of("aminmax")
+def _extremes(arguments: Arguments) -> Margins:
+    h = _dims_last(arguments["self"], arguments["dim"])
+    largest, least = _winner(h), _winner(-h)
+    return Margins(*(torch.cat(parts, -1) for parts in zip(largest, least, strict=True)))
 
 
 @margins_of("median nanmedian kthvalue")

@@ -5,7 +5,9 @@ its activation pattern has radius ``min_k |s_k(x)| / ||grad s_k(x)||_q`` with ``
 """
 
 import math
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -243,9 +245,9 @@ def _towards(gradient: Tensor, margin: Tensor, p: float) -> Tensor:
 
 
 def _unit(graph: SwitchGraph, row: int, k: int) -> Unit:
-    for group in graph.groups:
-        if k < group.n:
-            number = k if group.unit is None else int(group.unit.expand_as(group.margin)[row, k])
-            return Unit(group.path, group.operation, number)
-        k -= group.n
-    raise IndexError(k)
+    ends = list(accumulate(group.n for group in graph.groups))
+    at = bisect_right(ends, k)
+    group = graph.groups[at]
+    k -= ends[at] - group.n
+    number = k if group.unit is None else int(group.unit.expand_as(group.margin)[row, k])
+    return Unit(group.path, group.operation, number)

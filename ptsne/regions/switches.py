@@ -24,9 +24,12 @@ ADVICE = (
     "map, linearize(model, x, activation='tangent'), or "
     "integrated_gradients(..., method='quadrature')"
 )
+_CHOICE_ADVICE = "Choose by torch.amax, torch.amin or a pooling of torch.nn"
 
 _NOT_LINEAR = {"linalgvectornorm", "norm", "mode"}
 _RANDOM = {"fractionalmaxpool2d", "fractionalmaxpool3d"}
+_BY_CONSTANTS = {"fmod", "remainder", "prelukernel"}
+_WITHOUT_MARGIN = {"maxpool2d", "mpsmaxpool2d", "scatterreduce", "indexreduce"}
 
 
 def _keep(name: str) -> Keep:
@@ -39,14 +42,22 @@ def _hold_linear(operation: Operation) -> Held:
     if name == "hardsigmoid" and rule is not None:
         return Held(rule.apply(operation).pull)  # torch rounds its 1/6
     if name in MARGINS:
-        return Held()
+        return _hold_choice(operation)
     if name in _RANDOM:
         raise operation.unsupported("its windows are drawn at random", "Use another pooling")
+    if name in _WITHOUT_MARGIN and operation.argument("reduce") not in ("sum", "mean"):
+        raise operation.unsupported("how near its next branch is, is not known", _CHOICE_ADVICE)
     if rule is None or not rule.is_same_tangent or name in _NOT_LINEAR:
         raise operation.unsupported("it is not piecewise linear", ADVICE)
     held = rule.apply(operation)
     if held.pull is not None or held.blocked:
         raise operation.unsupported("two of its inputs depend on x", ADVICE)
+    return Held()
+
+
+def _hold_choice(operation: Operation) -> Held:
+    if operation.name in _BY_CONSTANTS and operation.edges != (0,):
+        raise operation.unsupported("more than its first input depend on x", ADVICE)
     return Held()
 
 
@@ -177,19 +188,20 @@ class SwitchGraph:
         self, groups: Sequence[Group], cotangents: Sequence[Tensor], *, create_graph: bool = False
     ) -> Tensor:
         """Pull cotangents of the margins back to x, (N, *input shape)."""
-        margins = [group.margin for group in groups]
-        pairs = [pair for g in groups for pair in zip(g.leaves, g.edges, strict=True)]
+        moved = [p for p in zip(groups, cotangents, strict=True) if p[0].margin.requires_grad]
+        margins, sent = [group.margin for group, _ in moved], [cotangent for _, cotangent in moved]
+        pairs = [pair for g, _ in moved for pair in zip(g.leaves, g.edges, strict=True)]
         edges = dict(pairs)  # groups of one module have their leaf in common
         leaves = list(edges)
         options = {"retain_graph": True, "create_graph": create_graph, "allow_unused": True}
         if not leaves:
             return torch.zeros_like(self.x)
-        gradients = torch.autograd.grad(margins, leaves, cotangents, **options)
+        gradients = torch.autograd.grad(margins, leaves, sent, **options)
         used = [(e, g) for e, g in zip(edges.values(), gradients, strict=True) if g is not None]
         if not used:
             return torch.zeros_like(self.x)
-        outputs, sent = zip(*used, strict=True)
-        (gradient,) = torch.autograd.grad(outputs, self.x, sent, **options)
+        outputs, pulled = zip(*used, strict=True)
+        (gradient,) = torch.autograd.grad(outputs, self.x, pulled, **options)
         return torch.zeros_like(self.x) if gradient is None else gradient
 
     @staticmethod

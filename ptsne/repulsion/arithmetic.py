@@ -30,5 +30,5 @@ def add_in_order(total: Tensor, index: Tensor, value: Tensor) -> None:
         total.scatter_add_(1, index.expand(len(total), -1), value)
         return
     # on a GPU scatter_add_ adds in any order, while an accumulating index_put_ sorts first
-    for row, v in zip(total, value, strict=True):
+    for row, v in zip(total, value, strict=True):  # pragma: no cover - needs a GPU
         row.index_put_((index,), v, accumulate=True)

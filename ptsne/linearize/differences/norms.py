@@ -7,6 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from ptsne.linearize.normalisation import refuse_adaptive
 from ptsne.linearize.operation import Gradients, Held, Operation
 from ptsne.linearize.rule import send
 
@@ -51,6 +52,7 @@ def _pull_deviation(
 )
 def _batch_norm(pair: Pair) -> Held:
     operation = pair.operation
+    refuse_adaptive(operation)
     if not operation.argument("training"):
         return Held()
     z = operation.input
@@ -61,12 +63,14 @@ def _batch_norm(pair: Pair) -> Held:
 
 @DIFFERENCES.rule("nativelayernorm")
 def _layer_norm(pair: Pair) -> Held:
+    refuse_adaptive(pair.operation)
     n_dims = len(pair.operation.argument("normalized_shape"))
     return _normalisation(pair, tuple(range(-n_dims, 0)), pair.operation.argument("weight"))
 
 
 @DIFFERENCES.rule("nativegroupnorm")
 def _group_norm(pair: Pair) -> Held:
+    refuse_adaptive(pair.operation)
     z = pair.operation.input
     groups = (len(z), pair.operation.argument("group"), -1)
     return _normalisation(pair, (2,), _channels(pair.operation, z), groups=groups)
@@ -74,6 +78,7 @@ def _group_norm(pair: Pair) -> Held:
 
 @DIFFERENCES.rule("fusedrmsnorm rmsnorm")
 def _rms_norm(pair: Pair) -> Held:
+    refuse_adaptive(pair.operation)
     n_dims = len(pair.operation.argument("normalized_shape"))
     gamma = pair.operation.argument("weight")
     return _normalisation(pair, tuple(range(-n_dims, 0)), gamma, is_centred=False)
@@ -98,8 +103,6 @@ def _normalisation(
     groups: tuple[int, ...] | None = None,
     is_centred: bool = True,
 ) -> Held:
-    if pair.operation.edges != (0,):
-        raise pair.operation.unsupported("its scale or shift depends on x")
     centred, rates = [], []
     for z in pair.input:
         c = z.reshape(groups or z.shape)

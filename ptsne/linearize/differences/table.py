@@ -1,5 +1,7 @@
 """The table of differences, and what of it is linear in any case."""
 
+from typing import Any
+
 import torch
 
 from ptsne.linearize.calls import Call, Keep, Leaf, Role, operation_name
@@ -74,25 +76,35 @@ def hold_difference(operation: Operation, references: dict[int, Call]) -> Held:
         Without constants. `UnsupportedOperation` if the reference took another branch, or the
         operation has no exact difference.
     """
+    difference = DIFFERENCES.get(operation.name)
+    if difference is None:
+        raise operation.unsupported("it has no exact difference between a row and its reference")
+    if operation.call is None and difference is _linear:
+        return Held()  # a view that autograd made anew, because its base was written into
     call = operation.recorded
     other = references.get(call.order)
     if other is None or other.function is not call.function or not _same_constants(call, other):
         raise operation.unsupported("the reference takes another branch of the network here")
     at_reference = Operation(**{**operation.__dict__, "call": other})
-    difference = DIFFERENCES.get(operation.name)
-    if difference is None:
-        raise operation.unsupported("it has no exact difference between a row and its reference")
     return difference(Pair(operation, at_reference))
 
 
 def _same_constants(call: Call, other: Call) -> bool:
     # what is overwritten, and the noise of training, may hold anything
     unread = {"self"} if call.function._schema.name == "aten::copy_" else {"noise"}
-    leaves = zip(call.leaves(unread), other.leaves(unread), strict=False)
-    return all(_same(leaf, reference) for leaf, reference in leaves)
+    read = call.arguments.keys() - unread
+    return all(_same(call.arguments[name], other.arguments.get(name)) for name in read)
 
 
-def _same(leaf: Leaf, reference: Leaf) -> bool:
+def _same(value: Any, reference: Any) -> bool:
+    if isinstance(value, Leaf) and isinstance(reference, Leaf):
+        return _same_leaf(value, reference)
+    if isinstance(value, list) and isinstance(reference, list):
+        return len(value) == len(reference) and all(map(_same, value, reference))
+    return repr(value) == repr(reference)  # NaN is NaN
+
+
+def _same_leaf(leaf: Leaf, reference: Leaf) -> bool:
     if leaf.role is not reference.role or leaf.shape != reference.shape:
         return False
     if leaf.role is Role.ACTIVE:
