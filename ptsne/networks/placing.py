@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ptsne.networks.aligned import aligned_linear
 from ptsne.networks.atlas import AtlasProjection, in_slots, sparsemax_threshold
 
 SCORES_AT_ONCE = 2**18
 """Scores that a processor's cache holds while the best are looked for."""
+ROWS_ALIKE = 32
+"""Multiple of rows of which a product rounds all alike."""
 SLOTS_AT_ONCE = 2**14
 """Charts blended at a time."""
 SCORE_ERROR = 0.25
@@ -99,17 +102,18 @@ def candidates(atlas: AtlasProjection, z: Tensor, *, block: int) -> tuple[Tensor
     slope = 2 * atlas.landmarks / atlas.temperature
     level = -(slope * atlas.landmarks).sum(1) / 2  # score = slope . z + level
     error = _float32_error(z, slope, level)
-    slope, level = slope.float().T, level.float()
+    slope32, level32 = slope.float().T, level.float()
     if z.device.type == "cpu":
-        block = min(block, max(1, SCORES_AT_ONCE // len(level)))
-    buffer = level.new_empty(block, len(level))
+        block = min(block, max(1, SCORES_AT_ONCE // len(level) // ROWS_ALIKE) * ROWS_ALIKE)
+    buffer = level32.new_empty(block, len(level))
     found = []
     for start in range(0, max(1, len(z)), block):
         part, bound = z[start : start + block], error[start : start + block, None]
         if bool((bound <= SCORE_ERROR).all()):
-            scores = torch.addmm(level, part.float(), slope, out=buffer[: len(part)])
+            scores = torch.addmm(level32, part.float(), slope32, out=buffer[: len(part)])
         else:
-            scores = atlas.scores(F.pad(part, (0, 0, 0, block - len(part))))[: len(part)]
+            padded = F.pad(part, (0, 0, 0, block - len(part)))
+            scores = aligned_linear(padded, slope, level)[: len(part)]
         lowest = scores.amax(1, keepdim=True) - 1 - 2 * bound.clamp(max=SCORE_ERROR)
         row, landmark = _from(scores, lowest.to(scores.dtype))
         found.append((row + start, landmark))

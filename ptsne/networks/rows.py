@@ -1,13 +1,16 @@
 """A network applied to rows, so that no row depends on the others."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from ptsne.networks.aligned import AlignedLayers, spare_columns
 from ptsne.networks.atlas import AtlasProjection
 from ptsne.networks.layers import SkipNetwork, Standardize
 from ptsne.networks.network import MapNetwork
@@ -34,9 +37,10 @@ def rows_per_block(n_columns: int, device_type: str) -> int:
 def apply_by_rows(network: nn.Module, X: NDArray[Any]) -> NDArray[Any]:
     """Apply a network to rows so that each row's result does not depend on the other rows.
 
-    Matrix products may round differently for other shapes and other positions of a row. So all
-    rows go through blocks of one shape, the last one padded; and where a float64 network gives
-    float32 results, what difference is left is rounded away.
+    Matrix products round differently for other numbers of rows, and for rows at other addresses.
+    So all rows go through blocks of one shape, the last one padded, and rows of a product start
+    at multiples of 64 bytes. Where a float64 network gives float32 results, what difference some
+    processor may make nonetheless is rounded away.
 
     Parameters
     ----------
@@ -59,26 +63,32 @@ def apply_by_rows(network: nn.Module, X: NDArray[Any]) -> NDArray[Any]:
 def _outputs(network: nn.Module, X: NDArray[Any], where: slice, like: Tensor) -> Tensor:
     """What the network makes of some of the rows, in the precision and on the device of `like`."""
     size = rows_per_block(X.shape[1], like.device.type)
+    if isinstance(network, AtlasProjection):
+        return place(network, torch.from_numpy(np.array(X[where])).to(like), block=size)
     if isinstance(network, MapNetwork) and isinstance(network.projection, AtlasProjection):
         return place(network.projection, _outputs(network.encoder, X, where, like), block=size)
-    block = like.new_zeros(size, X.shape[1])
     is_linear = _is_linear(network) and like.device.type == "cpu"
+    spare = spare_columns(X.shape[1], like) if is_linear else 0
+    block = like.new_zeros(size, X.shape[1] + spare)
     apply, multiple = (_linear(network), ROWS_PER_PRODUCT) if is_linear else (network, size)
+    is_aligned = is_linear or like.device.type != "cpu"
     results = []
     for start in range(where.start, max(1, min(where.stop, len(X))), size):
         part = X[start : min(start + size, where.stop)]
         _fill(block, part)
         used = max(min(size, 2 * multiple), -(-len(part) // multiple) * multiple)
-        results.append(apply(block[:used])[: len(part)])
+        with nullcontext() if is_aligned else AlignedLayers():
+            results.append(apply(block[:used])[: len(part)])
     return torch.cat(results)
 
 
 def _fill(block: Tensor, part: NDArray[Any]) -> None:
-    """Copy rows to the head of a block; they may be read-only, which torch would refuse."""
+    """Copy rows to the corner of a block; they may be read-only, which torch would refuse."""
+    n, d = part.shape
     if block.device.type == "cpu":
-        block.numpy()[: len(part)] = part
+        block.numpy()[:n, :d] = part
     else:
-        block[: len(part)] = torch.from_numpy(np.array(part))
+        block[:n, :d] = torch.from_numpy(np.array(part))
 
 
 def _linear(encoder: Any) -> Callable[[Tensor], Tensor]:
@@ -86,10 +96,12 @@ def _linear(encoder: Any) -> Callable[[Tensor], Tensor]:
     # Products of 32 rows stand side by side, at least two: of a single one, two threads or more
     # would cut the sums in pieces, and the last bit would depend on their number.
     standardize, layer = encoder[0], encoder[1].linear
-    weight = (layer.weight / standardize.scale).T
+    spare = 0, spare_columns(layer.in_features, layer.weight)
+    mean = F.pad(standardize.mean, spare)
+    weight = F.pad(layer.weight / standardize.scale, spare).T
 
     def encode(block: Tensor) -> Tensor:
-        stacked = block.sub_(standardize.mean).view(-1, ROWS_PER_PRODUCT, block.shape[1])
+        stacked = block.sub_(mean).view(-1, ROWS_PER_PRODUCT, block.shape[1])
         z = torch.bmm(stacked, weight.expand(len(stacked), -1, -1))
         return z.flatten(0, 1).add_(layer.bias)
 
