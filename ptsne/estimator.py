@@ -270,6 +270,15 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         -------
         ParametricTSNE
             Itself, fitted. An error leaves it as it was: an earlier map stays usable.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> map_ = ParametricTSNE(max_iter=30, random_state=0).fit(X)
+        >>> map_.embedding_.shape, map_.kl_divergence_ > 0, map_.n_iter_
+        ((150, 2), True, 30)
         """
         self._fit(X, y, neighbors)()
         return self
@@ -286,6 +295,16 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         -------
         ndarray of shape (N, K)
             `embedding_`; a DataFrame where `set_output` asks for one.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> map_ = ParametricTSNE(max_iter=30, random_state=0)
+        >>> Y = map_.fit_transform(X)
+        >>> Y.shape, Y is map_.embedding_
+        ((150, 2), True)
         """
         self._fit(X, y, neighbors)()
         return self.embedding_
@@ -326,6 +345,17 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         -------
         ParametricTSNE
             Itself. An error leaves it as it was.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> map_ = ParametricTSNE(max_iter=50, random_state=0).fit(X[50:])
+        >>> before = map_.transform(X[50:])
+        >>> drift = map_.update(X[:50]).drift_  # setosa, which the map has never seen
+        >>> drift.n_novel, bool(abs(map_.transform(X[50:]) - before).max() <= drift.tolerance)
+        (50, True)
         """
         rows = in_memory(self._rows(X))
         kept = None if keep is None else in_memory(self._rows(keep))
@@ -359,6 +389,17 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         -------
         ParametricTSNE
             Itself; not fitted yet while rows are kept for the first map.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> map_ = ParametricTSNE(max_iter=50, random_state=0)
+        >>> for batch in X[50:100], X[100:], X[:50]:  # the first map needs 91 rows
+        ...     map_ = map_.partial_fit(batch)
+        >>> map_.embedding_.shape, map_.drift_.n_new
+        ((150, 2), 50)
         """
         if self.__sklearn_is_fitted__():
             return self.update(X, y)
@@ -387,6 +428,17 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         -------
         ndarray of shape (M, K)
             Places, in the precision of `X`; of a dask array a dask array, not yet computed.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> map_ = ParametricTSNE(max_iter=30, random_state=0).fit(X)
+        >>> map_.transform([[5.1, 3.5, 1.4, 0.2]]).shape  # a flower of one's own
+        (1, 2)
+        >>> bool(abs(map_.transform(X) - map_.embedding_).max() < 1e-9)
+        True
         """
         rows = self._rows(X)
         return place_lazily(self, X) if is_dask(X) else self._place(rows)
@@ -411,6 +463,19 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         -------
         Explanation
             W, b, contributions, landmarks, ... for each row.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> map_ = ParametricTSNE(max_iter=30, random_state=0).fit(X)
+        >>> why = map_.explain(X[:5])
+        >>> why.weight.shape, why.intercept.shape
+        ((5, 2, 4), (5, 2))
+        >>> y = (why.weight @ X[:5, :, None])[:, :, 0] + why.intercept
+        >>> bool(abs(y - map_.transform(X[:5])).max() < 1e-9)
+        True
         """
         check_is_fitted(self)
         rows = explainable_rows(self, X)
@@ -436,6 +501,15 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         -------
         ndarray of shape (M, D)
             Reconstructed rows, in the columns' units; dense, whatever `X` is.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> map_ = ParametricTSNE(max_iter=30, random_state=0).fit(X)
+        >>> bool(abs(map_.reconstruct(X) - X).max() < 1)  # centimetres, after 30 iterations
+        True
         """
         rows = self._rows(X)
         network = self._network(rows.dtype)
@@ -464,6 +538,15 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         ValueError
             If `Y` does not have K columns, or the decoder was not trained before it was pickled or
             saved.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> map_ = ParametricTSNE(max_iter=30, random_state=0).fit(X)
+        >>> map_.inverse_transform(map_.embedding_.mean(0, keepdims=True)).shape
+        (1, 4)
         """
         check_is_fitted(self)
         places = check_array(plain(Y), dtype=[np.float64, np.float32], ensure_min_samples=0)
@@ -497,6 +580,15 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         ------
         ValueError
             If there are fewer than 4 rows.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> map_ = ParametricTSNE(max_iter=30, random_state=0).fit(X)
+        >>> 0.9 < map_.score(X) <= 1
+        True
         """
         rows = self._rows(X)[:SCORED_ROWS]
         if len(rows) < 4:
@@ -527,6 +619,20 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         codes : bool, default=None
             Keep the codes of the training rows (8 MiB at most), so that `update` leaves these rows
             where they are. Codes of few columns give the rows away. None: as `landmark_rows`.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> map_ = ParametricTSNE(max_iter=30, random_state=0).fit(X)
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     map_.save(Path(folder) / "iris.model", landmark_rows=False)  # no row of the data
+        ...     again = ParametricTSNE.load(Path(folder) / "iris.model")
+        >>> bool((again.transform(X) == map_.transform(X)).all())
+        True
         """
         check_is_fitted(self)
         persistence.save(self, path, landmark_rows=landmark_rows, embedding=embedding, codes=codes)

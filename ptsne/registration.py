@@ -70,7 +70,27 @@ class Registration:
         return float(np.sqrt(np.mean(self.residual**2))) / (self.spread or 1.0)
 
     def apply(self, Y: Any) -> Places:
-        """Places (M, K) on the newer map as places on the older one."""
+        """Places on the newer map as places on the older one.
+
+        Parameters
+        ----------
+        Y : array-like of shape (M, K)
+            Places on the newer map.
+
+        Returns
+        -------
+        ndarray of shape (M, K)
+            Places on the older map.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from ptsne import register
+        >>> Y = np.array([[0.0, 0.0], [2.0, 0.0], [0.0, 1.0]])
+        >>> found = register(Y, Y + 5)
+        >>> np.allclose(found.apply([[5.0, 5.0]]), [[0, 0]])
+        True
+        """
         moved: Places = self.scale * (np.asarray(Y) @ self.rotation) + self.shift
         return moved
 
@@ -91,6 +111,18 @@ class Registration:
         ------
         ValueError
             If only places were registered, not a map.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE, register
+        >>> X = load_iris().data
+        >>> old, new = (ParametricTSNE(max_iter=30, random_state=seed).fit(X) for seed in (0, 1))
+        >>> found = register(old, new, X)
+        >>> moved = np.linalg.norm(found.transform(X) - old.transform(X), axis=1)
+        >>> bool(abs(moved - found.residual).max() < 1e-9)
+        True
         """
         if self.new is None:
             raise ValueError(

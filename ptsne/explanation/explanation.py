@@ -179,6 +179,20 @@ class Explanation:
         References
         ----------
         Sundararajan, Taly and Yan 2017, Axiomatic attribution for deep networks, eq. 1.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> map_ = ParametricTSNE(max_iter=30, random_state=0).fit(X)
+        >>> why = map_.explain(X[::5])
+        >>> parts = why.displacement([0, 1])  # of two rows, from the mean flower
+        >>> parts.shape
+        (2, 2, 4)
+        >>> way = why.Y[:2] - map_.transform(why.baseline[:2])
+        >>> bool(abs(parts.sum(2) - way).max() < 1e-9)
+        True
         """
         if method not in {"path", "paired"}:
             raise ValueError(f'method must be "path" or "paired"; got {method!r}')
@@ -211,6 +225,18 @@ class Explanation:
         Notes
         -----
         ValueError if the baseline is none of the above, or a row is in no cluster.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X, kind = load_iris(return_X_y=True)
+        >>> why = ParametricTSNE(max_iter=30, random_state=0).fit(X).explain(X[::5])
+        >>> of_kind = why.with_baseline("cluster", kind[::5])
+        >>> of_kind.baseline[0].round(2).tolist(), why.baseline[0].round(2).tolist()
+        ([5.16, 3.47, 1.49, 0.26], [5.84, 3.06, 3.76, 1.2])
+        >>> bool((of_kind.weight == why.weight).all())
+        True
         """
         rows = baseline_rows(baseline, self.X, mean=self._mean, source=self._source, labels=labels)
         return replace(self, baseline=rows)
@@ -232,6 +258,15 @@ class Explanation:
         ------
         ValueError
             If `reduce` is another word.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> why = ParametricTSNE(max_iter=30, random_state=0).fit(X).explain(X[::5])
+        >>> why.importance().shape, bool((why.importance() >= 0).all())
+        ((30, 4), True)
         """
         if reduce not in {"l1", "l2"}:
             raise ValueError(f'reduce must be "l2" or "l1"; got {reduce!r}')
@@ -294,6 +329,16 @@ class Explanation:
         Notes
         -----
         ValueError if there are not more than `n_neighbors` rows.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> why = ParametricTSNE(max_iter=30, random_state=0).fit(X).explain(X[::5])
+        >>> fidelity = why.local_fidelity(n_neighbors=3)
+        >>> fidelity.shape, bool((fidelity <= 1).all())
+        ((30,), True)
         """
         return row_fidelity(self.weight, self.X, self.Y, n_neighbors)
 
@@ -319,6 +364,16 @@ class Explanation:
         Notes
         -----
         ValueError if there are not more than `n_neighbors` rows.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> why = ParametricTSNE(max_iter=30, random_state=0).fit(X).explain(X[::5])
+        >>> variance = why.weight_variance(n_neighbors=3)
+        >>> bool(((variance >= 0) & (variance <= 1)).all())
+        True
         """
         return relative_variance(self.weight, self.X, n_neighbors)
 
@@ -338,6 +393,15 @@ class Explanation:
         References
         ----------
         Li et al. 2023, Lemma 1.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> why = ParametricTSNE(max_iter=30, random_state=0).fit(X).explain(X[::5])
+        >>> why.radius().shape, bool((why.radius() > 0).all())  # centimetres
+        ((30,), True)
         """
         return self._source.radius(self.X, p)
 
@@ -386,6 +450,16 @@ class Explanation:
         Sundararajan, Taly and Yan 2017, Axiomatic attribution for deep networks, eq. 1.
         Shrikumar, Greenside and Kundaje 2017, Learning important features through propagating
         activation differences (summation to delta; the rescale rule).
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> why = ParametricTSNE(max_iter=30, random_state=0).fit(X).explain(X[::5])
+        >>> shares = why.contrast(0, 29)  # a setosa and a virginica
+        >>> float(shares.sum().round(12))
+        1.0
         """
         start, end = (row_of(self.X, at) for at in (i, j))
         return contrast_rows(self._source, start, end, method)
@@ -453,6 +527,16 @@ class Explanation:
         References
         ----------
         Sundararajan, Taly and Yan 2017, Axiomatic attribution for deep networks, eq. 1.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X, kind = load_iris(return_X_y=True)
+        >>> why = ParametricTSNE(max_iter=30, random_state=0).fit(X).explain(X[::5])
+        >>> table = why.contrast_clusters(kind[::5], 0, 1, n_features=2, n_pairs=20)
+        >>> table["feature"].tolist()[2], float(table["share"].sum().round(12))
+        ('other features', 1.0)
         """
         if a == b:
             raise ValueError(f"a cluster is contrasted with another one; got {a!r} twice")
@@ -524,6 +608,16 @@ class Explanation:
         References
         ----------
         Sundararajan, Taly and Yan 2017, Axiomatic attribution for deep networks, eq. 1.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X, kind = load_iris(return_X_y=True)
+        >>> why = ParametricTSNE(max_iter=30, random_state=0).fit(X).explain(X[::5])
+        >>> table = why.loadings(kind[::5], n_rows=5)
+        >>> table.groupby("cluster")["share"].sum().round(12).tolist()
+        [1.0, 1.0, 1.0]
         """
         clusters = clusters_of(labels, len(self.X))
         rng = check_random_state(random_state)
@@ -560,6 +654,16 @@ class Explanation:
         Notes
         -----
         ValueError if there is no such coordinate, or the method is another word.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> why = ParametricTSNE(max_iter=30, random_state=0).fit(X).explain(X[::5])
+        >>> attributions, delta = why.to_captum(target=0)
+        >>> attributions.shape, bool(abs(delta).max() < 1e-9)
+        (torch.Size([30, 4]), True)
         """
         return to_captum(self, target, method)
 
@@ -653,6 +757,16 @@ class Explanation:
         ----------
         Wachter, Mittelstadt and Russell 2017, Counterfactual explanations without opening the
         black box.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X, kind = load_iris(return_X_y=True)
+        >>> why = ParametricTSNE(max_iter=30, random_state=0).fit(X).explain(X[::5])
+        >>> moved = why.counterfactual(10, 2, labels=kind[::5], max_features=2)
+        >>> moved.reached, len(moved.features) <= 2
+        (True, True)
         """
         allowed = Allowed(max_features, features, norm, bounds, scale)
         return find_counterfactual(
@@ -683,5 +797,15 @@ class Explanation:
         Notes
         -----
         ValueError if `library` is another word; ImportError if it is not installed.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> why = ParametricTSNE(max_iter=30, random_state=0).fit(X).explain(X[::5])
+        >>> table = why.to_frame()
+        >>> len(table), list(table)[:5]
+        (120, ['row', 'feature', 'value', 'baseline', 'importance'])
         """
         return to_frame(self, library)

@@ -76,6 +76,18 @@ class LayerLinearization:
         `MemoryError` if it is larger than the memory budget.
         `IndexError` if there is no such neuron.
         `CompletenessError` if ``h - W x`` is not the sum of the bias terms.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne import linearize
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+        ... ).eval()
+        >>> x = torch.ones(2, 4)
+        >>> layer = linearize(net, x, layers=["1"]).layer("1")
+        >>> layer.weight().shape, layer.weight([0, 5]).shape  # all 8 neurons, two of them
+        (torch.Size([2, 8, 4]), torch.Size([2, 2, 4]))
         """
         columns = output_columns(self.activation, neurons)
         whole = self._whole
@@ -107,6 +119,19 @@ class LayerLinearization:
         -----
         `IndexError` if there is no such neuron.
         `CompletenessError` if ``h - W x`` is not the sum of the bias terms.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne import linearize
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+        ... ).eval()
+        >>> x = torch.ones(2, 4)
+        >>> layer = linearize(net, x, layers=["1"]).layer("1")
+        >>> h = (layer.weight() @ x[:, :, None])[:, :, 0] + layer.bias()
+        >>> torch.allclose(h, layer.activation, atol=1e-5)
+        True
         """
         return self._swept(output_columns(self.activation, neurons), None).bias()
 
@@ -126,6 +151,18 @@ class LayerLinearization:
         Notes
         -----
         `IndexError` if there is no such output.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne import linearize
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+        ... ).eval()
+        >>> x = torch.ones(2, 4)
+        >>> layer = linearize(net, x, layers=["1"]).layer("1")
+        >>> torch.allclose(layer.effect(0), net[2].weight[0].expand(2, 8))
+        True
         """
         whole = self._whole
         columns = target_columns(whole.output, target)[:, 0]
@@ -153,6 +190,19 @@ class LayerLinearization:
         Notes
         -----
         `IndexError` if there is no such output.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne import linearize
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+        ... ).eval()
+        >>> x = torch.ones(2, 4)
+        >>> layer = linearize(net, x, layers=["1"]).layer("1")
+        >>> parts = layer.contribution(0)
+        >>> torch.allclose(parts.sum(1) + net[2].bias[0], net(x)[:, 0], atol=1e-5)
+        True
         """
         return self.effect(target) * self.activation
 

@@ -232,6 +232,18 @@ class Linearization:
         `MemoryError` if W is larger than the memory budget.
         `IndexError` if there is no such output.
         `CompletenessError` if ``F - W x`` is not the sum of the bias terms.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne import linearize
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+        ... ).eval()
+        >>> x = torch.ones(2, 4)
+        >>> lin = linearize(net, x)
+        >>> lin.weight().shape, lin.weight("predicted").shape, lin.weight([0, 2]).shape
+        (torch.Size([2, 3, 4]), torch.Size([2, 1, 4]), torch.Size([2, 2, 4]))
         """
         sweep = self._swept(output_columns(self.output, outputs), with_weight=True)
         weight, sweep.weight = sweep.weight, None
@@ -255,6 +267,19 @@ class Linearization:
         -----
         `IndexError` if there is no such output.
         `CompletenessError` if ``F - W x`` is not the sum of the bias terms.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne import linearize
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+        ... ).eval()
+        >>> x = torch.ones(2, 4)
+        >>> lin = linearize(net, x)
+        >>> y = (lin.weight() @ x[:, :, None])[:, :, 0] + lin.bias()
+        >>> torch.allclose(y, net(x), atol=1e-5)
+        True
         """
         columns = output_columns(self.output, outputs)
         if columns.shape[1] > _MANY_OUTPUTS and not self._is_swept(columns):
@@ -278,6 +303,19 @@ class Linearization:
         -----
         `IndexError` if there is no such output.
         `CompletenessError` if ``F - W x`` is not the sum of the bias terms.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne import linearize
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+        ... ).eval()
+        >>> x = torch.ones(2, 4)
+        >>> lin = linearize(net, x)
+        >>> terms = lin.bias_terms()
+        >>> sorted(terms), torch.allclose(sum(terms.values()), lin.bias())
+        (['0.bias', '2.bias'], True)
         """
         return dict(self._swept(output_columns(self.output, outputs)).terms)
 
@@ -292,6 +330,18 @@ class Linearization:
         Notes
         -----
         `CompletenessError` if ``F - W x`` is not b, which is summed in the same passes.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne import linearize
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+        ... ).eval()
+        >>> x = torch.ones(2, 4)
+        >>> lin = linearize(net, x)
+        >>> torch.allclose(lin.linear_part() + lin.bias(), net(x), atol=1e-5)
+        True
         """
         return self._all_outputs()[0].clone()
 
@@ -302,6 +352,20 @@ class Linearization:
         -------
         Tensor of shape (N,)
             ``|F - W x - b| / (|F| + |W x| + |b|)``.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne import linearize
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+        ... ).eval()
+        >>> x = torch.ones(2, 4)
+        >>> (
+        ...     bool(linearize(net, x).residual().max() < 1e-5),
+        ...     bool(linearize(net.double(), x.double()).residual().max() < 1e-12),
+        ... )
+        (True, True)
         """
         linear, bias = self._all_outputs()
         gap = (self.output - linear - bias).abs().reshape(len(self._x), -1)
@@ -325,6 +389,19 @@ class Linearization:
         -----
         `IndexError` if there is no such output.
         `CompletenessError` if ``F - W x`` is not the sum of the bias terms.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne import linearize
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+        ... ).eval()
+        >>> x = torch.ones(2, 4)
+        >>> lin = linearize(net, x)
+        >>> parts = lin.attribution("predicted")
+        >>> torch.allclose(parts.sum(1) + lin.bias("predicted")[:, 0], net(x).amax(1), atol=1e-5)
+        True
         """
         return self.weight(target_columns(self.output, target))[:, 0] * self._x
 
@@ -347,6 +424,17 @@ class Linearization:
         ------
         KeyError
             If the layer was not asked for, or did not run that often.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne import linearize
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+        ... ).eval()
+        >>> x = torch.ones(2, 4)
+        >>> linearize(net, x, layers=["1"]).layer("1").activation.shape
+        torch.Size([2, 8])
         """
         if name not in self._layers:
             raise KeyError(f"layer {name!r} was not recorded; pass layers=[{name!r}] to linearize")

@@ -163,6 +163,18 @@ class PairedLinearization:
         -----
         `MemoryError` if M is larger than the memory budget; `CompletenessError` if ``M (x - r)``
         is not the difference of the outputs.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne import paired_linearization
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)
+        ... ).eval()
+        >>> x, reference = torch.ones(2, 4), torch.zeros(2, 4)
+        >>> pair = paired_linearization(net, x, reference)
+        >>> pair.weight().shape, pair.weight("predicted").shape
+        (torch.Size([2, 3, 4]), torch.Size([2, 1, 4]))
         """
         columns = output_columns(self.output, outputs)
         weight = empty_weight(self._x, columns.shape[1], self._budget, what="M", advice=_ADVICE)
@@ -186,6 +198,19 @@ class PairedLinearization:
         -------
         Tensor of the shape of x
             Sums to ``F_target(x) - F_target(r)``.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne import paired_linearization
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)
+        ... ).eval()
+        >>> x, reference = torch.ones(2, 4), torch.zeros(2, 4)
+        >>> pair = paired_linearization(net, x, reference)
+        >>> difference = net(x)[:, 0] - net(reference)[:, 0]
+        >>> torch.allclose(pair.attribution(0).sum(1), difference, atol=1e-5)
+        True
         """
         weight = self.weight(target_columns(self.output, target))
         return weight[:, 0] * (self._x - self._reference)
@@ -197,6 +222,18 @@ class PairedLinearization:
         -------
         Tensor of shape (N,)
             ``|F(x) - F(r) - M (x - r)| / (|F(x)| + |F(r)|)``.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne import paired_linearization
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3)
+        ... ).eval()
+        >>> x, reference = torch.ones(2, 4), torch.zeros(2, 4)
+        >>> pair = paired_linearization(net, x, reference)
+        >>> bool(pair.residual().max() < 1e-5)
+        True
         """
         step = _rows(self._x - self._reference)
         y, y0 = _rows(self.output), _rows(self.reference_output)

@@ -46,7 +46,25 @@ class Movement(NamedTuple):
 
     @classmethod
     def between(cls, before: Places, after: Places) -> "Movement":
-        """Of rows from places `before` to `after` (N, K)."""
+        """Of rows from places `before` to `after`.
+
+        Parameters
+        ----------
+        before, after : ndarray of shape (N, K)
+            Places of the same rows.
+
+        Returns
+        -------
+        Movement
+            How many of them moved, and how far; zeros of no rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from ptsne.updating.drift import Movement
+        >>> Movement.between(np.zeros((2, 2)), np.array([[0.0, 0.0], [3.0, 4.0]])).n_moved
+        1
+        """
         way = np.linalg.norm(after - before, axis=1)
         if not len(way):
             return cls(0.0, 0.0, 0.0, 0, 0)
@@ -80,7 +98,30 @@ class Quality(NamedTuple):
 
     @classmethod
     def of(cls, rows: Any, places: Places, metric: str) -> "Quality":
-        """Of rows (N, D), array or sparse matrix, at places (N, K), each among the others."""
+        """Of rows at their places, each among the others.
+
+        Parameters
+        ----------
+        rows : array or sparse matrix of shape (N, D)
+            Rows.
+        places : ndarray of shape (N, K)
+            Their places on the map.
+        metric : str
+            Metric of the rows.
+
+        Returns
+        -------
+        Quality
+            Recall and trustworthiness; NaN of fewer than 4 rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from ptsne.updating.drift import Quality
+        >>> X = np.random.default_rng(0).normal(size=(60, 5))
+        >>> Quality.of(X, X[:, :2], "euclidean").recall < 1  # three columns are not shown
+        True
+        """
         k = min(NEIGHBORS, (rows.shape[0] - 1) // 3)
         if k < 1:
             return cls(np.nan, np.nan)
@@ -113,7 +154,31 @@ class Qualities(NamedTuple):
     def of(
         cls, old: Any, old_places: Places, new: Any, new_places: Places, metric: str
     ) -> "Qualities":
-        """Of rows (N, D) and (M, D), arrays or sparse matrices, at places (N, K) and (M, K)."""
+        """Of old rows, of new rows, and of all of them together.
+
+        Parameters
+        ----------
+        old, new : array or sparse matrix of shape (N, D), (M, D)
+            Rows.
+        old_places, new_places : ndarray of shape (N, K), (M, K)
+            Their places on the map.
+        metric : str
+            Metric of the rows.
+
+        Returns
+        -------
+        Qualities
+            Of each part among itself, and of all rows.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from ptsne.updating.drift import Qualities
+        >>> X, new = np.random.default_rng(0).normal(size=(2, 60, 2))
+        >>> found = Qualities.of(X, 3 * X, new, 3 * new[::-1], "euclidean")
+        >>> found.old.recall, found.new.recall < 1  # the new rows lie in each other's places
+        (1.0, True)
+        """
         a, b = judged(len(old_places)), judged(len(new_places))
         rows, places = (old[a], new[b]), (old_places[a], new_places[b])
         every = stack(list(rows)), np.concatenate(places)
@@ -194,6 +259,18 @@ class Drift:
         -------
         DataFrame
             Columns quantity, value and unit.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> map_ = ParametricTSNE(perplexity=20, max_iter=50, random_state=0).fit(X[50:])
+        >>> table = map_.update(X[:50]).drift_.to_frame()
+        >>> float(table.set_index("quantity").loc["novel", "value"])
+        50.0
+        >>> sorted(set(table["unit"]))
+        ['count', 'map units', 'neighbor distance', 'share', 'spread of the map']
         """
         import pandas as pd  # noqa: PLC0415 - slow to import, and few updates are tabulated
 
