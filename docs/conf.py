@@ -138,9 +138,13 @@ sphinx_gallery_conf = {
 
 doctest_default_flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 doctest_test_doctest_blocks = "default"
-# What examples write goes with them, and so do their figures.
+# What examples write goes with them, and so do their figures; those that need a library which is
+# not there are left out.
 doctest_global_setup = """
 import os as _os, tempfile as _tempfile
+from importlib.util import find_spec as _find_spec
+def is_missing(*libraries):
+    return not all(map(_find_spec, libraries))
 _home, _folder = _os.getcwd(), _tempfile.TemporaryDirectory()
 _os.chdir(_folder.name)
 """

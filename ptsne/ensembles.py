@@ -60,7 +60,31 @@ class Ensemble(nn.Module):
         self.train(any(member.training for member in self.members))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Weighted sum (B, ...) of the members' outputs for `x` (B, ...)."""
+        """Weighted sum of the members' outputs.
+
+        Parameters
+        ----------
+        x : Tensor of shape (B, ...)
+            Batch, as the members take it.
+
+        Returns
+        -------
+        Tensor of shape (B, ...)
+            The sum.
+
+        Raises
+        ------
+        ValueError
+            If the members' outputs differ in shape.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne import Ensemble
+        >>> both = Ensemble([torch.nn.ReLU(), torch.nn.Sigmoid()], weights=[0.7, 0.3])
+        >>> both(torch.tensor([[-10.0, 0.0, 10.0]]))
+        tensor([[1.3619e-05, 1.5000e-01, 7.3000e+00]])
+        """
         outputs = [member(x) for member in self.members]
         shapes = {tuple(y.shape) for y in outputs}
         if len(shapes) > 1:
@@ -71,7 +95,20 @@ class Ensemble(nn.Module):
         return torch.stack(terms).sum(0)
 
     def extra_repr(self) -> str:
-        """The weights, for `print`."""
+        """Tell the weights, for `print`.
+
+        Returns
+        -------
+        str
+            The weights in four digits.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne import Ensemble
+        >>> Ensemble([torch.nn.ReLU(), torch.nn.Tanh()], weights=[0.7, 0.3]).extra_repr()
+        'weights=[0.7, 0.3]'
+        """
         return "weights=[" + ", ".join(f"{a:.4g}" for a in self.weights) + "]"
 
 

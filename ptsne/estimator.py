@@ -686,6 +686,26 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
             Whether the graph gives W and b of each row beside its place.
         dtype : {"float32", "float64"}, default="float32"
             Precision of the graph.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> map_ = ParametricTSNE(max_iter=30, random_state=0).fit(X)
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+
+        .. doctest::
+            :skipif: is_missing("onnxscript", "onnxruntime")
+
+            >>> import onnxruntime
+            >>> with TemporaryDirectory() as folder:
+            ...     map_.to_onnx(Path(folder) / "iris.onnx")
+            ...     session = onnxruntime.InferenceSession(Path(folder) / "iris.onnx")
+            >>> (Y,) = session.run(None, {session.get_inputs()[0].name: X.astype("float32")})
+            >>> bool(abs(Y - map_.transform(X)).max() < 1e-3)
+            True
         """
         check_is_fitted(self)
         unnamed = [f"x{i}" for i in range(self.n_features_in_)]

@@ -84,6 +84,19 @@ class Quality:
         -------
         DataFrame
             NaN where a measure could not be had.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.decomposition import PCA
+        >>> from ptsne.evaluation import evaluate
+        >>> X, y = load_iris(return_X_y=True)
+        >>> quality = evaluate(PCA(2).fit(X[::2]), X[::2], X[1::2], y[::2], y[1::2])
+        >>> print(quality.to_frame().loc[["trustworthiness_15", "accuracy_10"]].round(2))
+                            training  held_out
+        measure
+        trustworthiness_15      0.99      0.99
+        accuracy_10             0.93      0.97
         """
         import pandas as pd  # noqa: PLC0415 - importing ptsne must not import pandas
 

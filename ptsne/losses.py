@@ -93,6 +93,17 @@ class Edges(NamedTuple):
         -------
         Edges
             Of G points.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from scipy import sparse
+        >>> from ptsne.losses import Edges
+        >>> P = sparse.csr_array([[0.0, 0.2, 0.1], [0.2, 0.0, 0.2], [0.1, 0.2, 0.0]])
+        >>> edges = Edges.from_sparse(P)
+        >>> pair = edges.grouped(torch.tensor([0, 0, 1]), 2)  # points 0 and 1 stand at one place
+        >>> pair.weight, pair.mass == edges.mass
+        (tensor([0.6000]), True)
         """
         ends = torch.stack([group[self.row], group[self.column]])
         apart = ends[0] != ends[1]
@@ -136,6 +147,18 @@ class Edges(NamedTuple):
         Returns
         -------
         Edges
+
+        Examples
+        --------
+        >>> from scipy import sparse
+        >>> from ptsne.losses import Edges
+        >>> P = sparse.csr_array([[0.0, 0.2, 0.1], [0.2, 0.0, 0.2], [0.1, 0.2, 0.0]])
+        >>> edges = Edges.from_sparse(P)
+        >>> for pair in zip(edges.row, edges.column, edges.weight):
+        ...     print(*(round(number.item(), 2) for number in pair))
+        0 1 0.4
+        1 2 0.4
+        0 2 0.2
         """
         P = _checked_joint(P)
         # p_ij and p_ji of a pair as one complex number
@@ -178,6 +201,16 @@ class Edges(NamedTuple):
         Returns
         -------
         Edges
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne.losses import Edges
+        >>> row, column = torch.tensor([[0, 0, 1], [1, 2, 2]])
+        >>> probability = torch.tensor([0.2, 0.1, 0.2], dtype=torch.float64)
+        >>> edges = Edges.from_pairs(row, column, probability, 3)
+        >>> edges.row_mass, round(edges.mass, 12)
+        (tensor([0.3000, 0.4000, 0.3000]), 1.0)
         """
         row_mass = probability.new_zeros(1, n_points)
         add_in_order(row_mass, row, probability[None])

@@ -161,7 +161,27 @@ class ResNet(nn.Module):
         initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, n_classes) of pictures (N, 3, H, W)."""
+        """Logits of pictures.
+
+        Parameters
+        ----------
+        x : Tensor of shape (N, 3, H, W)
+            Pictures.
+
+        Returns
+        -------
+        Tensor of shape (N, n_classes)
+            Logits.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne.classifiers import resnet18
+        >>> with torch.device("meta"):  # shapes without numbers
+        ...     network = resnet18(10)
+        >>> network(torch.empty(2, 3, 64, 48, device="meta")).shape  # pictures of any size
+        torch.Size([2, 10])
+        """
         h = F.relu(self.bn1(self.conv1(x)))
         h = self.layer4(self.layer3(self.layer2(self.layer1(h))))
         logits: Tensor = self.linear(h.mean((2, 3)))
@@ -206,7 +226,27 @@ class SmallResNet(nn.Module):
         initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, n_classes) of pictures (N, 3, H, W)."""
+        """Logits of pictures.
+
+        Parameters
+        ----------
+        x : Tensor of shape (N, 3, H, W)
+            Pictures.
+
+        Returns
+        -------
+        Tensor of shape (N, n_classes)
+            Logits.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne.classifiers import SmallResNet
+        >>> with torch.device("meta"):  # shapes without numbers
+        ...     network = SmallResNet(3)
+        >>> network(torch.empty(2, 3, 32, 32, device="meta")).shape
+        torch.Size([2, 10])
+        """
         h = F.relu(self.bn1(self.conv1(x)))
         h = self.layer3(self.layer2(self.layer1(h)))
         logits: Tensor = self.linear(h.mean((2, 3)))

@@ -42,7 +42,26 @@ class ScaleNorm2d(nn.Module):
         self.register_buffer("mean_square", torch.ones(n_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scale the channels of `x` (N, C, H, W)."""
+        """Scale the channels.
+
+        Parameters
+        ----------
+        x : Tensor of shape (N, C, H, W)
+            Activations.
+
+        Returns
+        -------
+        Tensor of shape (N, C, H, W)
+            Of mean square `weight` squared, in training over this batch.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne.classifiers import ScaleNorm2d
+        >>> y = ScaleNorm2d(3)(5 * torch.rand(4, 3, 8, 8))
+        >>> y.square().mean((0, 2, 3)).round(decimals=2).tolist()  # each channel of a batch
+        [1.0, 1.0, 1.0]
+        """
         gain = self.weight * torch.rsqrt(self._mean_square(x) + self.eps)
         return x * gain[:, None, None]
 

@@ -82,6 +82,16 @@ class Counterfactual:
         -------
         DataFrame
             Columns feature, before, after and change.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X, y = load_iris(return_X_y=True, as_frame=True)
+        >>> why = ParametricTSNE(max_iter=30, random_state=0).fit(X).explain(X)
+        >>> table = why.counterfactual(60, 2, labels=y, max_features=1).to_frame()
+        >>> table["feature"].tolist(), table["before"].tolist(), bool(table["change"][0] > 0)
+        (['petal length (cm)'], [3.5], True)
         """
         import pandas as pd  # noqa: PLC0415 - importing ptsne must not import pandas
 

@@ -661,9 +661,13 @@ class Explanation:
         >>> from ptsne import ParametricTSNE
         >>> X = load_iris().data
         >>> why = ParametricTSNE(max_iter=30, random_state=0).fit(X).explain(X[::5])
-        >>> attributions, delta = why.to_captum(target=0)
-        >>> attributions.shape, bool(abs(delta).max() < 1e-9)
-        (torch.Size([30, 4]), True)
+
+        .. doctest::
+            :skipif: is_missing("captum")
+
+            >>> attributions, delta = why.to_captum(target=0)
+            >>> attributions.shape, bool(abs(delta).max() < 1e-9)
+            (torch.Size([30, 4]), True)
         """
         return to_captum(self, target, method)
 
@@ -694,6 +698,22 @@ class Explanation:
         ----------
         Lundberg and Lee 2017, A unified approach to interpreting model predictions. With "path" the
         values are those of Aumann and Shapley 1974, Values of non-atomic games.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from ptsne import ParametricTSNE
+        >>> X = load_iris().data
+        >>> why = ParametricTSNE(max_iter=30, random_state=0).fit(X).explain(X[::5])
+
+        .. doctest::
+            :skipif: is_missing("shap")
+
+            >>> found = why.to_shap()
+            >>> found.values.shape, found.output_names
+            ((30, 4, 2), ['y0', 'y1'])
+            >>> bool(abs(found.values.sum(1) + found.base_values - why.Y).max() < 1e-9)
+            True
         """
         return to_shap(self, method)
 

@@ -145,25 +145,136 @@ class Operation:
         return self.call
 
     def argument(self, name: str) -> Any:
-        """Argument by its name in ATen's schema: a number, a constant tensor, a `Leaf`, or None."""
+        """Argument of the recorded call.
+
+        Parameters
+        ----------
+        name : str
+            Its name in ATen's schema.
+
+        Returns
+        -------
+        number, Tensor, Leaf or None
+            A tensor is constant; a `Leaf` depends on x or was not kept; None: not given.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne.linearize import gain, linearization_rule, linearize
+        >>> class Net(torch.nn.Module):
+        ...     def forward(self, x):
+        ...         return torch.hypot(x, torch.tensor(3.0))
+        >>> @linearization_rule("hypot")  # sqrt(z^2 + c^2) = |c| + z^2 / (sqrt(z^2 + c^2) + |c|)
+        ... def hypot(operation):
+        ...     z, c = operation.input, operation.argument("other").abs()
+        ...     return gain(operation, z / (operation.run() + c), c)
+        >>> lin = linearize(Net().eval(), torch.tensor([[4.0]]))
+        >>> lin.weight(), lin.bias()
+        (tensor([[[0.5000]]]), tensor([[3.]]))
+        """
         value = self.recorded.arguments.get(name)
         if isinstance(value, Leaf):
             return value.value if value.role is Role.CONSTANT else value
         return value
 
     def named(self, argument: str, label: str) -> str:
-        """Name of the parameter or buffer given as `argument`, else `label`."""
+        """Name of the parameter or buffer that an argument is.
+
+        Parameters
+        ----------
+        argument : str
+            The argument's name in ATen's schema.
+        label : str
+            Name of what is neither parameter nor buffer.
+
+        Returns
+        -------
+        str
+            The name in the network, else `label`.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne.linearize import Held, gain, linearization_rule, linearize
+        >>> class Floor(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.floor = torch.nn.Parameter(torch.tensor([1.0]))
+        ...
+        ...     def forward(self, x):
+        ...         return torch.logaddexp(x, self.floor)
+        >>> @linearization_rule("logaddexp")
+        ... def soft_maximum(operation):
+        ...     z = operation.input
+        ...     at_zero = operation.run([torch.zeros_like(z)])
+        ...     held = gain(operation, (operation.run() - at_zero) / z)
+        ...     return Held(held.pull, {operation.named("other", operation.label): at_zero})
+        >>> linearize(Floor().eval(), torch.tensor([[2.0]])).bias_terms()
+        {'floor': tensor([[1.3133]])}
+        """
         value = self.argument(argument)
         name = self.names(value) if isinstance(value, Tensor) else None
         return name or label
 
     def constant(self, argument: str) -> Any:
-        """Argument as an additive constant: a number or tensor, or None where it depends on x."""
+        """Argument as an additive constant.
+
+        Parameters
+        ----------
+        argument : str
+            Its name in ATen's schema.
+
+        Returns
+        -------
+        number, Tensor or None
+            None where it depends on x, or was not given.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne.linearize import Held, linearization_rule, linearize
+        >>> class Net(torch.nn.Module):
+        ...     def forward(self, x):
+        ...         return torch.lerp(x, torch.tensor([8.0, 4.0]), 0.25)
+        >>> @linearization_rule("lerp")  # z + weight (end - z), where z alone depends on x
+        ... def lerp(operation):
+        ...     end, weight = operation.constant("end"), operation.argument("weight")
+        ...     return Held(constants={operation.label: weight * end})
+        >>> linearize(Net().eval(), torch.tensor([[1.0, 2.0]])).bias_terms()
+        {'lerp': tensor([[2., 1.]])}
+        """
         value = self.argument(argument)
         return None if isinstance(value, Leaf) else value
 
     def run(self, inputs: Sequence[Tensor] | None = None) -> Any:
-        """Run the operation again at other values of the inputs that depend on x."""
+        """Run the operation again at other values of the inputs that depend on x.
+
+        Parameters
+        ----------
+        inputs : sequence of Tensor, optional
+            One for each of `edges`; the recorded ones by default.
+
+        Returns
+        -------
+        Tensor or tuple of Tensor
+            What the operation gives.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne.linearize import gain, linearization_rule, linearize
+        >>> class Net(torch.nn.Module):
+        ...     def forward(self, x):
+        ...         return torch.special.erfcx(x)
+        >>> @linearization_rule("specialerfcx")
+        ... def erfcx(operation):
+        ...     z = operation.input
+        ...     at_zero = operation.run([torch.zeros_like(z)])
+        ...     return gain(operation, (operation.run() - at_zero) / z, at_zero)
+        >>> lin = linearize(Net().eval(), torch.tensor([[0.5, 2.0]]))
+        >>> lin.bias(), bool(lin.residual().max() < 1e-6)
+        (tensor([[1., 1.]]), True)
+        """
         values = iter(self.inputs if inputs is None else inputs)
 
         def value(leaf: Leaf) -> Tensor:
@@ -176,7 +287,26 @@ class Operation:
         return self.recorded.run(value)
 
     def at_zero(self) -> Tensor:
-        """Value of an affine operation where all that depends on x is zero: its constant."""
+        """Value of an affine operation where all that depends on x is zero: its constant.
+
+        Returns
+        -------
+        Tensor
+            Of the shape of its output.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne.linearize import Held, linearization_rule, linearize
+        >>> class Net(torch.nn.Module):
+        ...     def forward(self, x):
+        ...         return torch.lerp(x, torch.tensor([8.0, 4.0]), 0.25)
+        >>> @linearization_rule("lerp")  # affine in x: W is its derivative, b what is left at zero
+        ... def lerp(operation):
+        ...     return Held(constants={operation.label: operation.at_zero()})
+        >>> linearize(Net().eval(), torch.tensor([[1.0, 2.0]])).bias_terms()
+        {'lerp': tensor([[2., 1.]])}
+        """
         first = next(self.recorded.leaves())
 
         def value(leaf: Leaf) -> Tensor:
@@ -188,7 +318,36 @@ class Operation:
         return result
 
     def unsupported(self, reason: str = "", advice: str = "") -> UnsupportedOperation:
-        """The error that refuses this operation."""
+        """Make the error that refuses this operation.
+
+        Parameters
+        ----------
+        reason : str
+            What stands against an exact linear form.
+        advice : str
+            What to do instead.
+
+        Returns
+        -------
+        UnsupportedOperation
+            To be raised; it names the operation and its module.
+
+        Examples
+        --------
+        >>> import torch
+        >>> from ptsne.linearize import Operation, linearization_rule, linearize
+        >>> class Net(torch.nn.Module):
+        ...     def forward(self, x):
+        ...         return torch.log(x)
+        >>> @linearization_rule("log")
+        ... def log(operation: Operation):
+        ...     raise operation.unsupported("it has no value at 0", "Take log1p, which has")
+        >>> linearize(Net().eval(), torch.ones(1, 1))
+        Traceback (most recent call last):
+            ...
+        ptsne.linearize.errors.UnsupportedOperation: no exact linear form for LogBackward0
+        in the model: it has no value at 0. Take log1p, which has
+        """
         said = f": {reason}" if reason else ""
         tail = f". {advice}" if advice else ""
         return UnsupportedOperation(

@@ -50,6 +50,8 @@ def explain_blocks(
     >>> contributions = np.empty((150, 2, 4))  # or a memmap, an HDF5 or zarr array
     >>> for rows, why in explain_blocks(map_, X, memory_budget="1MiB"):
     ...     contributions[rows] = why.contributions
+    >>> bool(abs(contributions - map_.explain(X).contributions).max() < 1e-9)
+    True
     """
     n_columns = model.n_features_in_
     padded = PLACED * 8 * rows_per_block(n_columns, "cpu") * n_columns
