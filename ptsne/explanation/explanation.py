@@ -711,7 +711,7 @@ class Explanation:
 
             >>> found = why.to_shap()
             >>> found.values.shape, found.output_names
-            ((30, 4, 2), ['y0', 'y1'])
+            ((30, 4, 2), ['map 1', 'map 2'])
             >>> bool(abs(found.values.sum(1) + found.base_values - why.Y).max() < 1e-9)
             True
         """
