@@ -129,7 +129,7 @@ def dataset(folder, size):
             return len(self.rows)
 
         def __getitem__(self, i):
-            return np.array(self.rows[i]), 0
+            return self.rows[i], 0
 
     return Rows()
 

@@ -192,14 +192,19 @@ class Items:
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Items from `start` to `stop`, in one array."""
         rows = np.empty((stop - start, self.shape[1]), self.dtype)
+        mapped: dict[int, np.memmap[Any, Any]] = {}
         for i, item in zip(range(start, stop), self._items(start, stop), strict=True):
             row = _row_of(item)
+            if (whole := _mapped_whole(row)) is not None:
+                mapped[id(whole)] = whole
             if len(row) != rows.shape[1]:
                 raise ValueError(
                     f"rows must have the same number of values: row 0 has {rows.shape[1]}, row "
                     f"{i} has {len(row)}"
                 )
             rows[i - start] = row
+        for whole in mapped.values():
+            give_back_pages(whole)
         return rows
 
     def spans(self, rows_per_block: int) -> Iterator[tuple[int, int]]:
@@ -385,15 +390,20 @@ def give_back_pages(array: Any) -> None:
     array : object
         An array that is mapped, or a view of one; anything else is left alone.
     """
-    mapped = array
-    while isinstance(mapped, np.ndarray) and not isinstance(mapped, np.memmap):
-        mapped = mapped.base
+    mapped = _mapped_whole(array)
     if getattr(mapped, "mode", None) not in {"r", "r+"}:  # changes of a private map would be lost
         return
     pages = getattr(mapped, "_mmap", None)
     if isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
         with contextlib.suppress(OSError, ValueError):
             pages.madvise(mmap.MADV_DONTNEED)
+
+
+def _mapped_whole(array: Any) -> "np.memmap[Any, Any] | None":
+    """The mapped array that an array is or is a view of; None for others."""
+    while isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
+        array = array.base
+    return array if isinstance(array, np.memmap) else None
 
 
 def apply_by_blocks(function: Callable[[Any], NDArray[Any]], rows: Any) -> NDArray[Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import sparse
+from torch.utils.data import Dataset
 
 from ptsne.affinities import nearest_neighbors, neighbors_from_graph
 from ptsne.lazy import Sliced, give_back_pages, lazy_source
@@ -133,6 +134,27 @@ def test_mapped_sparse_rows_stay_mapped(tmp_path):
     source.read(0, 500)
     assert resident(tmp_path / "data.npy") == 0
     assert resident(tmp_path / "indices.npy") == 0
+
+
+class Mapped(Dataset):
+    """Rows of two mapped files, as views."""
+
+    def __init__(self, files):
+        self.files = files
+
+    def __len__(self):
+        return 2 * len(self.files[0])
+
+    def __getitem__(self, i):
+        return self.files[i % 2][i // 2], 0
+
+
+@on_linux
+def test_rows_that_a_data_set_maps_are_given_back(tmp_path):
+    files = [memmap(2 * part, tmp_path, f"{i}.npy") for i, part in enumerate([WIDE, -WIDE])]
+    rows = lazy_source(Mapped(files)).read(0, 2 * len(WIDE))
+    assert (rows[::2] == -rows[1::2]).all()
+    assert resident(tmp_path / "0.npy") == resident(tmp_path / "1.npy") == 0
 
 
 @on_linux
