@@ -16,8 +16,9 @@ from sklearn.utils import check_random_state
 from ptsne import metrics
 from ptsne.affinities import Neighbors, joint_probabilities
 from ptsne.losses import Edges, kl_divergence
+from ptsne.metrics.agreement import rank_score, shared, vote_accuracy
+from ptsne.metrics.fidelity import displacements
 from ptsne.metrics.neighborhoods import Neighborhoods, neighborhoods
-from ptsne.metrics.scores import displacements, rank_score, shared, vote_accuracy
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,8 @@ from sklearn.neighbors import KNeighborsClassifier
 import reference
 from ptsne import metrics
 from ptsne.affinities import nearest_neighbors, query_neighbors
-from ptsne.metrics import neighborhoods, scores
+from ptsne.metrics import neighborhoods
+from ptsne.metrics.agreement import rank_score
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(70, 6))
@@ -134,7 +135,7 @@ def test_rows_at_one_distance_share_the_best_rank(metric, held_out):
         np.fill_diagonal(far, 99)
     chosen = np.argsort(way, axis=1)[:, :7]
     ranks = 1 + (far[:, None] < np.take_along_axis(far, chosen, axis=1)[:, :, None]).sum(axis=2)
-    expected = scores.rank_score(ranks, n - (not held_out))
+    expected = rank_score(ranks, n - (not held_out))
     found = metrics.trustworthiness(rows[part], places[part], n_neighbors=7, metric=metric, **train)
     assert found == pytest.approx(expected, abs=1e-12)
 

@@ -5,17 +5,14 @@ held-out rows are measured against the training rows, in the data and in the map
 a map are Euclidean. Every score is better when higher; a perfect map reaches 1.
 """
 
-from ptsne.metrics.scores import (
-    LocalFidelity,
+from ptsne.metrics.agreement import (
     continuity,
-    distance_correlation,
     knn_accuracy,
-    local_fidelity,
     neighbor_recall,
-    rank_deficient,
-    triplet_accuracy,
     trustworthiness,
 )
+from ptsne.metrics.distances import distance_correlation, triplet_accuracy
+from ptsne.metrics.fidelity import LocalFidelity, local_fidelity, rank_deficient
 
 __all__ = [
     "LocalFidelity",
