@@ -1,4 +1,4 @@
-"""A map through any order of calls: fit, place, explain, save, load, copy, fail, fit again.
+"""A map through any order of calls: fit, place, explain, update, save, load, copy, fail, fit again.
 
 The default run draws the same short stories every time. Look for new ones with
 
@@ -9,6 +9,7 @@ import copy
 import pickle
 import random
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 import ptsne
 from ptsne import ParametricTSNE
@@ -27,6 +29,7 @@ from ptsne import ParametricTSNE
 QUIET = pytest.mark.filterwarnings(
     "ignore:perplexity .* is too high", "ignore:X does not have valid feature names"
 )
+SHORT = pytest.mark.usefixtures("short_updates")
 N_NEW = 9
 
 KINDS = {
@@ -79,6 +82,16 @@ DATA = st.fixed_dictionaries({
     "d": st.integers(1, 5),
 })
 SEEDS = st.integers(0, 2**16)
+LESSONS = {
+    "known": lambda rng, X: X[rng.integers(0, len(X), 12)],
+    "near": lambda rng, X: X[rng.integers(0, len(X), 12)] * rng.normal(1, 0.1, (12, 1)),
+    "few": lambda rng, X: X[:1] + 50 * spread(X),
+    "elsewhere": lambda rng, X: X.mean(0) + spread(X) * (30 + rng.normal(size=(20, X.shape[1]))),
+    "one column": lambda rng, X: (
+        X[rng.integers(0, len(X), 20)] + 40 * spread(X) * (np.arange(X.shape[1]) == 0)
+    ),
+    "everywhere": lambda rng, X: X.mean(0) + 9 * spread(X) * rng.normal(size=(30, X.shape[1])),
+}
 BAD_ROWS = {
     "a missing number": lambda X: np.where(np.arange(X.size).reshape(X.shape) == 1, np.nan, X),
     "a column too many": lambda X: np.c_[X, X[:, :1]],
@@ -106,6 +119,11 @@ def names(X):
 def dense(X):
     """Rows of any form as an array of the same precision."""
     return X.toarray() if sparse.issparse(X) else np.asarray(X)
+
+
+def spread(X):
+    """Of the rows as a whole, above 0."""
+    return float(X.std()) or 1.0
 
 
 def draws():
@@ -151,7 +169,10 @@ class Stories(RuleBasedStateMachine):
     rows: object  # of the last fit, as they were passed
     X: np.ndarray  # the same, dense
     new: object  # rows that no fit has seen, in the same form
+    form: object  # makes rows of that form
+    seen: np.ndarray  # rows that the map was given and remembers
     known: dict
+    fitted: dict  # what was known after the last fit
 
     def __init__(self):
         super().__init__()
@@ -181,7 +202,7 @@ class Stories(RuleBasedStateMachine):
     def fit(self, parameters, data):
         rng = np.random.default_rng(data["seed"])
         drawn = KINDS[data["kind"]](rng, data["n"] + N_NEW, data["d"]).astype(data["dtype"])
-        form = FORMS[data["form"]]
+        form = self.form = FORMS[data["form"]]
         self.rows, self.X, self.new = form(drawn[N_NEW:]), drawn[N_NEW:].copy(), form(drawn[:N_NEW])
         fresh = ParametricTSNE(**parameters)
         places = fresh.fit_transform(self.rows)
@@ -191,16 +212,115 @@ class Stories(RuleBasedStateMachine):
         assert np.isfinite(places).all()
         np.testing.assert_array_equal(self.map.embedding_, places)
         np.testing.assert_array_equal(self.map.transform(self.rows), places)
-        self.is_lean = self.is_apart = False
-        self.known = facts(self.map, self.new)
+        self.start()
         assert_same(facts(fresh, self.new), self.known)
+
+    def start(self):
+        """Nothing but a fit has happened."""
+        self.seen = self.X
+        self.is_lean = self.is_apart = self.is_forgetful = False
+        self.known = self.fitted = facts(self.map, self.new)
 
     @rule()
     def fit_the_clone(self):
-        again = clone(self.map)
-        assert not hasattr(again, "network_")
-        self.keep(again.fit(self.rows))
-        self.is_lean = self.is_apart = False
+        self.map = clone(self.map)
+        assert not hasattr(self.map, "network_")
+        known = self.fitted
+        self.map.fit(self.rows)
+        self.start()
+        assert_same(self.known, known)
+
+    @rule(parameters=PARAMETERS, data=DATA, n_batches=st.integers(1, 4))
+    def fit_a_stream(self, parameters, data, n_batches):
+        few = parameters | {"perplexity": [1.5, 3.0]}
+        n = 10 + data["n"]
+        self.fit(few, data | {"n": n})  # what the stream ends as
+        stream = ParametricTSNE(**few)
+        for part in np.array_split(self.X[:9], n_batches):
+            stream.partial_fit(self.form(part))
+            with pytest.raises(NotFittedError):
+                stream.transform(self.new)
+        stream.partial_fit(self.form(self.X[9:]))
+        np.testing.assert_array_equal(stream.embedding_, self.map.embedding_)
+        self.keep(stream)
+
+    # ---- new rows join, old rows stay ----
+
+    @property
+    def may_learn(self):
+        return self.map.projection == "atlas" and self.map.similarity == "student"
+
+    @rule(
+        what=st.sampled_from(list(LESSONS)),
+        tolerance=st.sampled_from(["auto", "auto", 0.0, 0.5]),
+        is_kept=st.booleans(),
+        seed=SEEDS,
+    )
+    def update(self, what, tolerance, is_kept, seed):
+        rng = np.random.default_rng(seed)
+        lesson = LESSONS[what](rng, self.X.astype(float)).astype(self.X.dtype)
+        rows = self.form(lesson)
+        watched = np.concatenate([self.seen, dense(self.new)]) if is_kept else self.seen
+        before = self.places(watched), getattr(self.map, "embedding_", None)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "this map has neither its training rows")
+            if not self.may_learn:
+                with pytest.raises(ValueError, match="fit again"):
+                    self.map.partial_fit(rows)
+                return
+            if tolerance == "auto" and not is_kept:
+                self.map.partial_fit(rows)
+            else:
+                keep = self.new if is_kept else None
+                self.map.update(rows, tolerance=tolerance, keep=keep)
+        self.assert_stayed(before, watched, tolerance)
+        self.assert_learned(before, lesson, rows)
+        self.seen = np.concatenate([self.seen, lesson])
+        self.known = facts(self.map, self.new) | self.unmoved()
+
+    def places(self, X):
+        """Of rows, of which there may be none."""
+        return self.map.transform(X) if len(X) else np.empty((0, self.map.n_components))
+
+    def assert_stayed(self, before, watched, tolerance):
+        """Watched rows have moved as little as they may, and as far as the report says."""
+        drift, after = self.map.drift_, self.places(watched)
+        assert tolerance in {"auto", drift.tolerance}
+        assert tolerance != "auto" or drift.tolerance == pytest.approx(drift.spread / 100)
+        way = np.linalg.norm(after.astype(float) - before[0], axis=1)
+        digits = 1e-9 if self.X.dtype == np.float64 else 1e-3
+        room = digits * max(1.0, np.abs(before[0]).max(initial=0))
+        assert drift.movement.largest <= drift.tolerance + room
+        assert way.max(initial=0) <= drift.tolerance + room
+        assert abs(way.max(initial=0) - drift.movement.largest) <= room or self.is_forgetful
+        assert drift.movement.n_moved <= drift.movement.n_rows
+        assert drift.n_unwatched == 0 or self.is_forgetful
+        assert self.is_apart or drift.movement.n_rows == len(watched)
+
+    def assert_learned(self, before, lesson, rows):
+        """Places, landmarks and report fit each other, and everything is explained."""
+        drift, places = self.map.drift_, self.map.transform(rows)
+        assert drift.n_new == len(lesson) >= max(drift.n_novel, drift.n_held)
+        assert drift.n_landmarks == len(self.map.landmark_indices_)
+        assert drift.n_landmarks == len(self.map.network_.projection.landmarks)
+        assert np.isfinite(places).all()
+        if not self.is_lean:
+            n = len(before[1])
+            np.testing.assert_array_equal(self.map.embedding_[n:], places)
+            if not self.is_apart:
+                np.testing.assert_array_equal(
+                    self.map.embedding_[:n], self.map.transform(self.seen)
+                )
+        why = self.map.explain(rows)
+        np.testing.assert_array_equal(why.Y, places)
+        digits = 1e-10 if self.X.dtype == np.float64 else 1e-3
+        parts = why.weight.astype(float) * lesson[:, None, :].astype(float)
+        scale = np.abs(parts).sum(2) + np.abs(why.intercept) + np.abs(why.Y)
+        assert (np.abs(parts.sum(2) + why.intercept - why.Y) <= digits * scale).all()
+
+    def unmoved(self):
+        """What no update changes."""
+        return {name: self.known[name] for name in ("baseline", "numbers", "columns", "parameters")}
 
     # ---- rows ----
 
@@ -264,6 +384,8 @@ class Stories(RuleBasedStateMachine):
         again.set_params(random_state=self.map.random_state)
         self.is_lean |= not embedding
         self.is_apart = True
+        if not landmark_rows:  # nor codes: nothing tells what these rows were
+            self.is_forgetful, self.seen = True, self.seen[:0]
         self.keep(again)
 
     @rule(how=st.sampled_from(["pickle", "deepcopy"]))
@@ -301,6 +423,29 @@ class Stories(RuleBasedStateMachine):
             self.map.fit(dense(self.new)[:, :1])
         self.map.set_params(callbacks=None)
 
+    @rule(what=st.sampled_from([*BAD_ROWS, "a tolerance below 0"]))
+    def refuse_to_update(self, what):
+        before = dict(vars(self.map))
+        how = {"tolerance": -1.0} if what not in BAD_ROWS else {}
+        bad = BAD_ROWS.get(what, np.asarray)(dense(self.new))
+        with pytest.raises((ValueError, TypeError)):
+            self.map.update(bad, **how)
+        assert vars(self.map) == before
+
+    @precondition(lambda self: self.may_learn and self.known is self.fitted)
+    @rule()
+    def fail_while_updating(self):
+        def fail(record):
+            raise Stop
+
+        rows = LESSONS["elsewhere"](np.random.default_rng(0), self.X.astype(float))
+        self.map.set_params(callbacks=fail)
+        before = dict(vars(self.map))
+        with pytest.raises(Stop):
+            self.map.update(rows)
+        assert vars(self.map) == before
+        self.map.set_params(callbacks=None)
+
     @precondition(lambda self: self.path.exists())
     @rule(at=SEEDS)
     def refuse_a_damaged_file(self, at):
@@ -329,11 +474,13 @@ class Stories(RuleBasedStateMachine):
 
 
 @QUIET
+@SHORT
 class TestStories(Stories.TestCase):
     settings = settings(max_examples=10, stateful_step_count=10, database=None)
 
 
 @QUIET
+@SHORT
 @pytest.mark.slow
 class TestLongStories(Stories.TestCase):
     settings = settings(max_examples=600, stateful_step_count=30)

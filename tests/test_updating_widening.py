@@ -39,7 +39,9 @@ def _short():
 def test_an_encoder_with_hidden_layers_is_widened():
     map_ = fitted(encoder=(8,), latent_dim=2)
     places, rebuilt = map_.transform(OLD), map_.reconstruct(OLD)
+    caller = torch.get_rng_state()
     map_.update(NEW)
+    assert (torch.get_rng_state() == caller).all()
     n = map_.drift_.n_new_directions
     assert n > 0
     assert f"the code was widened by {n} directions" in str(map_.drift_)

@@ -127,9 +127,9 @@ def _widen_decoder(decoder: SkipNetwork, u: Tensor) -> None:
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0]).to(weight)
-    layer.weight.copy_(weight)
-    layer.bias.copy_(bias)
+    # first weights would be drawn from the caller's generator
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    layer.weight, layer.bias = nn.Parameter(weight), nn.Parameter(bias)
     return layer
 
 
