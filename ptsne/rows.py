@@ -203,8 +203,8 @@ def require_explainable(rows: Rows) -> None:
     if isinstance(rows, LazyRows) and size > DENSE_BUDGET:
         raise MemoryError(
             f"{rows.shape[0]} rows of {rows.shape[1]} columns take {size / 2**30:.1f} GiB, and an "
-            "explanation holds them and their W: explain(X[start:stop]) a part at a time, or "
-            "X.map_blocks(lambda rows: map_.explain(rows).importance()) of a dask array"
+            "explanation holds them and their W; take ptsne.streaming.explain_blocks(map_, X), "
+            "which explains a block at a time, or explain_lazily for a dask array"
         )
 
 

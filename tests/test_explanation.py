@@ -206,7 +206,7 @@ def test_bad_questions_get_advice(map_, X):
 
 def test_too_large_an_explanation_is_refused_with_its_size(map_, X, monkeypatch):
     monkeypatch.setattr("ptsne.explanation.source.MEMORY_BUDGET", 1000)
-    with pytest.raises(MemoryError, match="explain at most 15 rows at a time"):
+    with pytest.raises(MemoryError, match=r"at most 15 rows at a time, as \S+explain_blocks"):
         map_.explain(X)
 
 

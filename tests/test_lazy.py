@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from ptsne.affinities import nearest_neighbors, neighbors_from_graph
 from ptsne.lazy import Sliced, give_back_pages, lazy_source
+from ptsne.streaming import explain_blocks
 from streams import (
     IRIS,
     N_COLUMNS,
@@ -202,6 +203,18 @@ def test_mapped_integers_are_placed_and_explained_block_by_block(tmp_path):
     assert (map_.explain(mapped).weight == map_.explain(pixels).weight).all()
     again = quick(memory_budget=None, max_iter=10, latent_dim=4).fit(mapped)
     assert (again.embedding_ == map_.embedding_).all()
+
+
+def test_what_is_too_large_to_be_explained_at_once_is_explained_as_the_error_says(
+    streamed, tmp_path, monkeypatch
+):
+    mapped = memmap(WIDE.astype(np.int16), tmp_path)
+    expected = streamed.explain(mapped).weight
+    monkeypatch.setattr("ptsne.rows.DENSE_BUDGET", 20 * 8 * N_COLUMNS)
+    with pytest.raises(MemoryError, match=r"take ptsne\.streaming\.explain_blocks\(map_, X\)"):
+        streamed.explain(mapped)
+    weight = [why.weight for _, why in explain_blocks(streamed, mapped, memory_budget="1KiB")]
+    assert (np.concatenate(weight) == expected).all()
 
 
 class Chunked:

@@ -215,5 +215,5 @@ def _require_memory(n_rows: int, row_bytes: int) -> None:
         raise MemoryError(
             f"W of {n_rows} rows takes {n_rows * row_bytes / 2**30:.1f} GiB, more than the budget "
             f"of {MEMORY_BUDGET / 2**30:.0f} GiB; explain at most "
-            f"{MEMORY_BUDGET // row_bytes} rows at a time"
+            f"{MEMORY_BUDGET // row_bytes} rows at a time, as ptsne.streaming.explain_blocks does"
         )
