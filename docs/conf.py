@@ -139,9 +139,10 @@ sphinx_gallery_conf = {
 doctest_default_flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 doctest_test_doctest_blocks = "default"
 # What examples write goes with them, and so do their figures; those that need a library which is
-# not there are left out.
+# not there are left out. An example that makes ptsne warn is a bad example.
 doctest_global_setup = """
-import os as _os, tempfile as _tempfile
+import os as _os, tempfile as _tempfile, warnings as _warnings
+_warnings.filterwarnings("error", category=UserWarning)
 from importlib.util import find_spec as _find_spec
 def is_missing(*libraries):
     return not all(map(_find_spec, libraries))
