@@ -184,3 +184,4 @@ def escape_stars(app, what, name, *about):
 
 def setup(app):
     app.connect("autodoc-process-docstring", escape_stars)
+    app.connect("doctree-resolved", gallery.box_pictures)

@@ -8,6 +8,8 @@ import re
 from functools import cache
 
 import matplotlib.pyplot as plt
+from docutils import nodes
+from sphinx_gallery.directives import imgsgnode
 
 from ptsne import datasets
 
@@ -93,6 +95,14 @@ def pattern(folder):
 def order(name):
     """Examples as listed above, others behind them by name."""
     return ORDER.index(name) if name in ORDER else len(ORDER), name
+
+
+def box_pictures(app, document, name):
+    """Give each picture of the gallery a box of its own, in which it can be moved sideways."""
+    for picture in list(document.findall(imgsgnode)):
+        box = nodes.container(classes=["picture"])
+        picture.replace_self(box)
+        box += picture
 
 
 def reset(configuration, name):
