@@ -37,12 +37,12 @@ figure.savefig("contrast.png", dpi=150)
 one, other = (int(np.flatnonzero(diagnosis == name)[0]) for name in ("benign", "malignant"))
 alone = why.contrast(one, other)
 largest = np.abs(alone).argmax()
-print(f"Between these two, most of the way is {why.feature_names[largest]}: {alone[largest]:.0%}")
+print(f"Between these two, {why.feature_names[largest]} comes first, with {alone[largest]:.0%}")
 
 # %%
 # What was learned, in numbers.
 first, second = shares.head(2).itertuples()
-many = int((shares["share"].abs().cumsum() < 0.5 * shares["share"].abs().sum()).sum()) + 1
+many = int((shares["share"].cumsum() >= 0.5).to_numpy().argmax()) + 1
 print(
     f"No single measurement parts them: {first.feature} comes first with {first.share:.0%} "
     f"(± {first.spread:.0%} from pair to pair), then {second.feature} with {second.share:.0%}, and "

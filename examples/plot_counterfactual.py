@@ -81,5 +81,6 @@ reached = sum(c.reached for c in changes)
 print(
     f"With {' and '.join(words)} this versicolor would lie among the virginicas; "
     f"{reached} of {len(changes)} versicolors can be moved there, by changing "
-    f"{np.mean([len(c.features) for c in changes]):.1f} of 4 measurements. See counterfactual.png."
+    f"{np.mean([len(c.features) for c in changes]):.1f} of 4 measurements on average. "
+    "See counterfactual.png."
 )

@@ -52,6 +52,6 @@ n_pixels = np.median(is_half.argmax(1) + 1)
 print(
     f"{(vote == y_new).mean():.1%} of the 599 new digits land among their own kind, half of a "
     f"digit's way is the work of {n_pixels:.0f} of its 64 pixels, and the {part} lines of a "
-    f"picture do most of what parts 4 from 9 ({parts[part]:.0%}). "
+    f"picture do more of what parts 4 from 9 than the others ({parts[part]:.0%}). "
     "See digits.png."
 )

@@ -67,7 +67,7 @@ ax.figure.savefig("fashion-explained.png", dpi=150)
 # %%
 # What was learned, in numbers.
 linear, shapes = scores.values()
-verdict = "better" if shapes["recall"] > linear["recall"] else "no better"
+verdict = "better" if shapes["recall"] > linear["recall"] else "worse"
 print(
     f"On these 3,000 pictures the convolutional encoder is {verdict} at keeping neighbours "
     f"({shapes['recall']:.1%} against {linear['recall']:.1%}) and names {shapes['accuracy']:.1%} "

@@ -33,7 +33,7 @@ panels[0].figure.savefig("feature-field.png", dpi=250)
 # What was learned, in numbers.
 first, steady, fickle = (why.feature_names[f] for f in (strongest[0], even[0], even[-1]))
 print(
-    f"One standard deviation of {first} moves a wine {length.max():.2f} map units, more than any "
-    f"other measurement; {evenness.max():.0%} of the push of {steady} has one direction all over "
-    f"the map, but only {evenness.min():.0%} of that of {fickle}. See feature-field.png."
+    f"One standard deviation of {first} moves a wine {length.max():.2f} map units on average, more "
+    f"than any other measurement; {evenness.max():.0%} of the push of {steady} has one direction "
+    f"all over the map, but only {evenness.min():.0%} of that of {fickle}. See feature-field.png."
 )

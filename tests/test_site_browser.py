@@ -84,6 +84,7 @@ def test_an_example_leads_to_the_reference(page, address):
     assert "setosa sits apart" in page.inner_text(".sphx-glr-script-out >> nth=-1")
     assert_pictures_are_there(page)
     assert_fits(page)
+    assert page.locator(".picture img").bounding_box()["width"] > 500  # large enough to be read
     page.click("a.sphx-glr-backref-type-py-class >> nth=0")
     assert "ParametricTSNE" in page.inner_text("h1")
 
