@@ -1,6 +1,8 @@
 """Hundreds of small networks: a row's result has the same bits wherever the row stands."""
 
 import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from ptsne.networks import (
     Standardize,
     apply_by_rows,
     relu_network,
+    rows,
 )
 from ptsne.networks.aligned import AlignedLayers, aligned_linear
 
@@ -89,6 +92,35 @@ def test_a_row_has_the_same_bits_wherever_it_stands(name, dtype, threads):
             if not np.array_equal(np.concatenate(parts)[:N_ROWS], expected[: 3 * size]):
                 uneven.add(shape)
     assert sorted(uneven) == []
+
+
+@pytest.mark.parametrize("name", ["linear", "map", "codes"])
+def test_spans_of_rows_go_through_threads_side_by_side(name, threads, monkeypatch):
+    monkeypatch.setattr(rows, "FEWEST_ROWS_PER_TURN", 40)
+    for shape, network, X, rng in networks(name, np.float64):
+        if shape[0] not in {5, 33}:
+            continue
+        many = X[rng.integers(0, N_ROWS, 1500)]
+        threads(1)
+        expected = apply_by_rows(network, many)
+        for n_threads in (2, 5):
+            threads(n_threads)
+            np.testing.assert_array_equal(apply_by_rows(network, many), expected)
+            with ThreadPoolExecutor(1) as pool:
+                assert pool.submit(torch.get_num_threads).result() == n_threads
+            assert torch.get_num_threads() == n_threads
+
+
+def test_a_module_of_the_users_runs_in_the_callers_thread(threads, monkeypatch):
+    class Counting(nn.Module):
+        def forward(self, x):
+            assert threading.current_thread() is threading.main_thread()
+            return x + 1
+
+    monkeypatch.setattr(rows, "ROWS_AT_ONCE", 100)
+    threads(2)
+    X = np.random.default_rng(0).normal(size=(1500, 3))
+    np.testing.assert_array_equal(apply_by_rows(Counting().eval(), X), X + 1)
 
 
 def test_a_linear_layer_in_the_middle_of_any_network_is_aligned():

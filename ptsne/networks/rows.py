@@ -1,7 +1,9 @@
 """A network applied to rows, so that no row depends on the others."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,10 @@ WIDE = 4096
 ROWS_PER_PRODUCT = 32
 ROWS_AT_ONCE = 8192
 """Rows whose codes are held between encoder and projection."""
+TURNS = 4
+"""Spans of rows that each thread takes in turn, so that all end at about the same time."""
+FEWEST_ROWS_PER_TURN = 2048
+"""Rows of a span at least: its first products take as long as those of 100 rows."""
 
 
 def rows_per_block(n_columns: int, device_type: str) -> int:
@@ -33,7 +39,6 @@ def rows_per_block(n_columns: int, device_type: str) -> int:
     return size
 
 
-@torch.no_grad()
 def apply_by_rows(network: nn.Module, X: NDArray[Any]) -> NDArray[Any]:
     """Apply a network to rows so that each row's result does not depend on the other rows.
 
@@ -55,9 +60,34 @@ def apply_by_rows(network: nn.Module, X: NDArray[Any]) -> NDArray[Any]:
         Results, in the precision of `X`.
     """
     like = tensor_of(network, X.dtype)
-    starts = range(0, max(1, len(X)), ROWS_AT_ONCE)
-    results = (_outputs(network, X, slice(start, start + ROWS_AT_ONCE), like) for start in starts)
-    return np.concatenate([y.cpu().numpy().astype(X.dtype, copy=False) for y in results])
+    n_threads = torch.get_num_threads() if _runs_in_threads(network, like) else 1
+    turns = min(TURNS, len(X) // (FEWEST_ROWS_PER_TURN * n_threads))
+    size = min(ROWS_AT_ONCE, -(-len(X) // max(1, turns * n_threads))) or 1
+    parts = [slice(start, start + size) for start in range(0, max(1, len(X)), size)]
+    apply = partial(_part, network, X, like)
+    if n_threads == 1 or turns == 0:
+        return np.concatenate([*map(apply, parts)])
+    # A thread for each span of rows: a parallel region inside each small product, and all that
+    # stands between them, would leave the other cores waiting.
+    try:
+        with ThreadPoolExecutor(n_threads, "", torch.set_num_threads, (1,)) as pool:
+            return np.concatenate([*pool.map(apply, parts)])
+    finally:
+        torch.set_num_threads(n_threads)  # of threads that begin later
+
+
+@torch.no_grad()
+def _part(network: nn.Module, X: NDArray[Any], like: Tensor, where: slice) -> NDArray[Any]:
+    return _outputs(network, X, where, like).cpu().numpy().astype(X.dtype, copy=False)
+
+
+def _runs_in_threads(network: nn.Module, like: Tensor) -> bool:
+    """Whether several threads may run it at once: our default network, not a user's module."""
+    layers = [network]
+    if isinstance(network, MapNetwork):
+        layers = [network.encoder, network.projection]
+    ours = all(isinstance(layer, AtlasProjection) or _is_linear(layer) for layer in layers)
+    return ours and like.device.type == "cpu"
 
 
 def _outputs(network: nn.Module, X: NDArray[Any], where: slice, like: Tensor) -> Tensor:
