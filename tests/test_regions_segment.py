@@ -6,6 +6,7 @@ from torch import nn
 
 from cases import ids
 from ptsne.linearize import CompletenessError, LinearizationError, UnsupportedOperation
+from ptsne.networks import Standardize
 from ptsne.regions import activation_pattern, integrated_gradients, segment_regions
 from reference_regions import breakpoints_by_sampling
 from region_cases import CONTINUOUS, SWITCHING, atlas_map, mlp, named, normal
@@ -148,6 +149,16 @@ def test_many_ways_are_integrated_as_one_by_one():
     for i in (0, 1, 511, 512, 699):
         alone = integrated_gradients(net, b[i : i + 1], a[i], int(target[i]))
         torch.testing.assert_close(together[i : i + 1], alone, atol=1e-12, rtol=0)
+
+
+def test_rows_far_from_zero_have_fewer_digits_and_no_jumps():
+    standardize = Standardize(torch.full((5,), 1e8), torch.tensor(0.01))
+    model = nn.Sequential(standardize, mlp(5, 30, 2)).double().eval()
+    x, baseline = 1e8 + normal(2, 20, 5)
+    parts = integrated_gradients(model, x, baseline, 0)
+    with torch.no_grad():
+        gap = (model(x) - model(baseline))[:, 0] - parts.sum(1)
+    assert 1e-9 < float(gap.abs().max()) < 1e-5
 
 
 def test_a_network_that_jumps_is_refused():

@@ -116,19 +116,23 @@ def _exact(model: nn.Module, ways: Ways, max_regions: int, bar: "tqdm[Any]") -> 
     """Average gradient on each way: the sum over its regions of length times gradient."""
     starts, ends, targets = ways
     total = torch.zeros_like(starts)
+    largest = torch.maximum(starts.abs(), ends.abs())
+    rounded = starts.new_zeros(len(starts))  # what gradients make of rounding in x
     covered = 0.0
     for graph, (way, start, end) in walk(
         model, starts, ends, max_regions=max_regions, memory_budget=MEMORY_BUDGET
     ):
         length = (end - start).reshape(-1, *(1,) * (starts.dim() - 1))
-        total.index_add_(0, way, length * graph.output_gradient(targets[way]))
+        gradient = graph.output_gradient(targets[way])
+        total.index_add_(0, way, length * gradient)
+        rounded.index_add_(0, way, (gradient * largest[way]).abs().flatten(1).sum(1))
         covered += float((end - start).sum())
         bar.update(min(len(starts), round(covered)) - bar.n)
-    _check_complete(model, ways, total)
+    _check_complete(model, ways, total, 2 * torch.finfo(total.dtype).eps * rounded)
     return total
 
 
-def _check_complete(model: nn.Module, ways: Ways, average: Tensor) -> None:
+def _check_complete(model: nn.Module, ways: Ways, average: Tensor, rounding: Tensor) -> None:
     starts, ends, targets = ways
     with torch.no_grad():
         before, after = (
@@ -136,7 +140,8 @@ def _check_complete(model: nn.Module, ways: Ways, average: Tensor) -> None:
         )
     parts = (average * (ends - starts)).flatten(1)
     gap = (after - before - parts.sum(1)).abs()
-    is_complete = gap <= _TOLERANCE * (before.abs() + after.abs() + parts.abs().sum(1))
+    scale = before.abs() + after.abs() + parts.abs().sum(1)
+    is_complete = gap <= _TOLERANCE * scale + rounding
     if not bool(is_complete.all()):
         worst = int(torch.where(is_complete, 0.0, gap).nan_to_num(torch.inf).argmax())
         raise CompletenessError(
