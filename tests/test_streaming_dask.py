@@ -51,7 +51,9 @@ def test_dask_arrays_of_unknown_size_are_refused(streamed):
 
 def test_explanations_that_do_not_fit_say_what_to_do(streamed, monkeypatch):
     monkeypatch.setattr(rows_module, "DENSE_BUDGET", 1000)
-    with pytest.raises(MemoryError, match=r"240 rows of 400 columns take .*streaming.explain_blocks\(map_"):
+    with pytest.raises(
+        MemoryError, match=r"240 rows of 400 columns take .*streaming.explain_blocks\(map_"
+    ):
         streamed.explain(dask_array(WIDE, None))
 
 
