@@ -71,6 +71,6 @@ verdict = "better" if shapes["recall"] > linear["recall"] else "worse"
 print(
     f"On these 3,000 pictures the convolutional encoder is {verdict} at keeping neighbours "
     f"({shapes['recall']:.1%} against {linear['recall']:.1%}) and names {shapes['accuracy']:.1%} "
-    f"of the new clothes ({linear['accuracy']:.1%}); W x + b holds through it to "
+    f"of the new clothes (against {linear['accuracy']:.1%}); W x + b holds through it to "
     f"{why.residual.max():.0e}. See fashion.png and fashion-explained.png."
 )
