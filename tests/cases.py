@@ -220,6 +220,14 @@ def _padded(layer, n_channels, mode):
 CORNERS = {"align_corners": False}
 
 
+def samples_grids_twice():
+    """Whether this torch has the second derivative of `grid_sample`; 2.9 has not."""
+    x, grid, u = torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 2), torch.ones(1, 1, 1, 1)
+    y = F.grid_sample(x.requires_grad_(), grid, **CORNERS)
+    (slope,) = torch.autograd.grad(y, x, u.requires_grad_(), create_graph=True)
+    return "NotImplemented" not in slope.grad_fn.name()
+
+
 def _grid(m, x):
     corner = torch.tensor([[[0.9, 0.1, 0.0], [-0.1, 0.8, 0.1]]], dtype=x.dtype)
     return F.affine_grid(corner.expand(len(x), 2, 3), list(x.shape), **CORNERS)
@@ -686,7 +694,11 @@ PIECEWISE = [
         is_paired=False,
     ),
     Case("maxout", _apply(lambda m, x: (x @ m.A).unflatten(1, (4, 2)).amax(2))),
-    Case("aminmax", _apply(lambda m, x: torch.stack(torch.aminmax(x, dim=1), 1)), is_paired=False),
+    *(  # torch 2.9 has no derivative of it
+        Case(name, _apply(lambda m, x: torch.stack(torch.aminmax(x, dim=1), 1)), is_paired=False)
+        for name in ["aminmax"]
+        if torch.aminmax(torch.ones(1, requires_grad=True)).min.grad_fn.name() == "AminmaxBackward0"
+    ),
     Case("sign_times_x", _apply(lambda m, x: x.copysign(m.w) @ m.A)),
     Case("sign_of_x", _apply(lambda m, x: torch.copysign(m.w, x @ m.A) + x.copysign(-0.3))),
     Case("nan_to_num", _apply(lambda m, x: x.nan_to_num() @ m.A)),

@@ -230,6 +230,14 @@ def test_rule_for_a_function_of_ones_own(monkeypatch):
         linearize(model, x).weight()
 
 
+def test_all_outputs_at_once_need_a_second_derivative():
+    x = Case("", nn.Identity).x()
+    lin = linearize(apply(lambda m, x: torch.cdist(x, m.A, p=1)), x, activation="tangent")
+    assert lin.weight().shape == (3, 8, 8)
+    with pytest.raises(UnsupportedOperation, match=r"second derivative.*weight\(\)"):
+        lin.linear_part()
+
+
 class Temperature(nn.Module):
     def forward(self, z):
         return torch.softmax(z, 1) + z.logsumexp(1, keepdim=True)

@@ -149,6 +149,7 @@ class HeldGraph:
             stack.enter_context(self._recorder)
             output = call_model(model, self._state, self.x.clone())
         check_output(output, len(self.x))
+        self._alive = output  # before torch 2.9 the edge does not keep an autograd.Function's node
         return output.detach().clone(), get_gradient_edge(output)
 
     # ---- the walk ----
@@ -365,7 +366,11 @@ class HeldGraph:
 def _transposed(total: Tensor | None, u: Tensor) -> Tensor:
     if total is None or not total.requires_grad:
         return torch.zeros_like(u)
-    (result,) = torch.autograd.grad(total, u, retain_graph=True, allow_unused=True)
+    try:
+        (result,) = torch.autograd.grad(total, u, retain_graph=True, allow_unused=True)
+    except RuntimeError as error:
+        refuse_what_torch_cannot(error)
+        raise
     return torch.zeros_like(u) if result is None else result.detach()
 
 

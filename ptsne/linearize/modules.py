@@ -184,3 +184,8 @@ def refuse_what_torch_cannot(error: RuntimeError) -> None:
             f"torch cannot differentiate an in-place operation of this network: {error}. Use its "
             "out-of-place form."
         ) from error
+    if re.search("derivative for .* is not implemented", str(error)):
+        raise UnsupportedOperation(
+            "all outputs at once need a second derivative, and an operation of this network has "
+            f"none ({error}). weight() and bias_terms() do without."
+        ) from error
