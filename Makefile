@@ -50,10 +50,11 @@ release-check: test  ## tests, then the slow proofs: archives, threads, long sto
 	$(BIN)/python -m pytest -m slow tests/test_packaging.py tests/test_determinism.py tests/test_stateful.py
 
 # Old libraries warn about each other, so that warnings are no errors here.
-oldest: $(VENV)/python-ready  ## tests of maps and files with the oldest libraries, in .venv-oldest
+oldest: $(VENV)/python-ready  ## tests of maps, files and the linearizer with the oldest libraries, in .venv-oldest
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --constraint constraints-oldest.txt --editable . hypothesis pytest
-	.venv-oldest/bin/python -m pytest -o filterwarnings=default tests/test_persistence.py tests/test_estimator.py
+	.venv-oldest/bin/python -m pytest -o filterwarnings=default tests/test_persistence.py tests/test_estimator.py \
+		tests/test_linearize_operations.py tests/test_linearize_refusals.py tests/test_explanation_contrasts.py
 
 pictures: $(VENV)/installed  ## draw the pictures of the README again
 	cd docs/images && $(CURDIR)/$(BIN)/python ../../examples/plot_digits.py
