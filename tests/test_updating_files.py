@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import cdist, pdist
 from sklearn.datasets import load_digits
 
 from ptsne import ParametricTSNE
@@ -113,3 +114,15 @@ def test_rows_to_keep_are_kept_by_a_loaded_map(fitted):
     map_.update(NEW[:40], keep=OLD)
     assert (map_.transform(OLD) == places).all()
     assert map_.drift_.movement.n_rows > len(OLD)
+
+
+def test_what_is_new_keeps_off_a_map_of_which_nothing_but_the_landmarks_is_left(tmp_path):
+    map_ = quick().fit(OLD)
+    occupied = map_.embedding_
+    map_.save(tmp_path / "map", landmark_rows=False, embedding=False)
+    again = ParametricTSNE.load(tmp_path / "map")
+    with pytest.warns(UserWarning, match="neither its training rows nor their codes"):
+        again.update(ELSEWHERE)  # not a row that the map has known
+    islands = again.transform(ELSEWHERE)
+    assert again.drift_.n_novel == len(ELSEWHERE)
+    assert cdist(islands, occupied).min() > np.median(pdist(occupied)) / 10

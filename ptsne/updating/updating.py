@@ -280,7 +280,7 @@ def _newcomers(
     if lesson.classes is not None:
         attraction = weakened(attraction, lesson.classes[held], parameters["target_weight"])
     near = nearest_newcomers(indices, n, 10)
-    places = [_places(network, as_rows(fixed)), *_distant_places(model, known)]
+    places = [_places(network, as_rows(fixed)), *_distant_places(model, network, known)]
     return Newcomers(
         _codes(network, as_rows(moving)),
         attraction,
@@ -290,12 +290,15 @@ def _newcomers(
     )
 
 
-def _distant_places(model: Model, known: Known) -> list[Array]:
-    """Places of rows that are not at hand: they need their room too."""
-    everything = getattr(model, "embedding_", None)
+def _distant_places(model: Model, network: MapNetwork, known: Known) -> list[Array]:
+    """Places of rows that are not at hand, or of the landmarks: they need their room too."""
     if known.is_complete and known.rows is not None and known.rows.shape[0] <= ANCHORS:
         return []
-    return [] if everything is None else [everything]
+    everything = getattr(model, "embedding_", None)
+    if everything is None:
+        atlas = _atlas(network)
+        everything = apply_by_rows(atlas, atlas.landmarks.detach().numpy())
+    return [everything]
 
 
 def _places(network: MapNetwork, X: Rows) -> Array:
