@@ -147,3 +147,25 @@ def modules_after_import():
     code = "import sys, ptsne; print('\\n'.join(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(run.stdout.split())
+
+
+def yields(node, contexts=()):
+    """Every yield of a function, with the contexts around it."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, (ast.Yield, ast.YieldFrom)):
+            yield contexts
+        if not isinstance(child, (ast.FunctionDef, ast.Lambda)):
+            entered = tuple(map(ast.unparse, getattr(child, "items", ())))
+            yield from yields(
+                child, (*contexts, *entered) if isinstance(child, ast.With) else contexts
+            )
+
+
+@pytest.mark.parametrize("path", files(), ids=dotted)
+def test_no_iterator_is_left_inside_a_setting(path):
+    """One that is not run to its end leaves it when memory is cleared, in the middle of others."""
+    for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(function, ast.FunctionDef):
+            is_context = any("contextmanager" in ast.unparse(d) for d in function.decorator_list)
+            around = {name for names in yields(function) for name in names}
+            assert is_context or all(name.startswith("tqdm(") for name in around)

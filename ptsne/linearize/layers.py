@@ -214,9 +214,10 @@ class LayerLinearization:
             return self._sweep(Sweep(columns, weight, self.activation))
 
     def _sweep(self, sweep: Sweep) -> Sweep:
-        for rows, graph, j in self._whole._steps(sweep.columns.shape[1]):
-            layer = self._at(graph)
-            chosen = sweep.columns[rows, j]
-            value = layer.value.reshape(len(chosen), -1).gather(1, chosen[:, None])[:, 0]
-            sweep.add(rows, j, graph.row(layer.edge, one_hot(layer.value, chosen), value))
+        with exact_arithmetic(self.activation.device):
+            for rows, graph, j in self._whole._steps(sweep.columns.shape[1]):
+                layer = self._at(graph)
+                chosen = sweep.columns[rows, j]
+                value = layer.value.reshape(len(chosen), -1).gather(1, chosen[:, None])[:, 0]
+                sweep.add(rows, j, graph.row(layer.edge, one_hot(layer.value, chosen), value))
         return sweep

@@ -457,17 +457,15 @@ class Linearization:
         return self._sweep is not None and torch.equal(self._sweep.columns, columns)
 
     def _sweep_outputs(self, sweep: Sweep) -> Sweep:
-        for rows, graph, j in self._steps(sweep.columns.shape[1]):
-            row = graph.output_row(one_hot(graph.output, sweep.columns[rows, j]))
-            sweep.add(rows, j, row)
+        with exact_arithmetic(self._x.device):
+            for rows, graph, j in self._steps(sweep.columns.shape[1]):
+                row = graph.output_row(one_hot(graph.output, sweep.columns[rows, j]))
+                sweep.add(rows, j, row)
         return sweep
 
     def _steps(self, n_outputs: int) -> Iterator[tuple[slice, HeldGraph, int]]:
-        n_chunks = math.ceil(len(self._x) / self._chunk)
-        with (
-            exact_arithmetic(self._x.device),
-            tqdm(total=n_chunks * n_outputs, desc="linearize", disable=not self._progress) as bar,
-        ):
+        total = math.ceil(len(self._x) / self._chunk) * n_outputs
+        with tqdm(total=total, desc="linearize", disable=not self._progress) as bar:
             for rows, graph in self._graphs():
                 for j in range(n_outputs):
                     yield rows, graph, j
@@ -475,7 +473,8 @@ class Linearization:
 
     def _all_outputs(self) -> tuple[Tensor, Tensor]:
         if self._parts is None:
-            pairs = [self._parts_of(rows, graph) for rows, graph, _ in self._steps(1)]
+            with exact_arithmetic(self._x.device):
+                pairs = [self._parts_of(rows, graph) for rows, graph, _ in self._steps(1)]
             linear, bias = (torch.cat(part) for part in zip(*pairs, strict=True))
             self._parts = linear, bias
         return self._parts
