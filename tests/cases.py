@@ -561,6 +561,7 @@ PIECEWISE = [
     Case("addmv", _apply(lambda m, x: torch.addmv(x @ m.w, x, m.w)), is_piecewise=True),
     Case("addcmul", _apply(lambda m, x: torch.addcmul(m.w, x, m.w, value=2))),
     Case("lerp", _apply(lambda m, x: torch.lerp(x, m.w, 0.3))),
+    Case("lerp_by_x", _apply(lambda m, x: torch.lerp(m.w, m.A[0], x @ m.A))),
     Case("einsum", _apply(lambda m, x: torch.einsum("nd,dk,k->nk", x, m.A, m.w))),
     Case("bmm", _apply(lambda m, x: torch.bmm(x, m.A.expand(len(x), 8, 8))), (3, 8)),
     Case("clamp", _apply(lambda m, x: x.clamp(-0.5, 0.6).clamp(min=-m.w.abs()) @ m.A)),

@@ -111,6 +111,10 @@ def test_spans_of_rows_go_through_threads_side_by_side(name, threads, monkeypatc
             assert torch.get_num_threads() == n_threads
 
 
+def test_blocks_of_wide_rows_are_shorter():
+    assert [rows.rows_per_block(d, "cpu") for d in (4, 4096, 4097, 10**6)] == [256, 256, 128, 64]
+
+
 def test_a_module_of_the_users_runs_in_the_callers_thread(threads, monkeypatch):
     class Counting(nn.Module):
         def forward(self, x):

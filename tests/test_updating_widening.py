@@ -53,6 +53,15 @@ def test_an_encoder_with_hidden_layers_is_widened():
     assert np.abs(map_.reconstruct(OLD) - rebuilt)[:, :5].max() < 0.5
 
 
+def test_linear_codes_are_widened():
+    map_ = fitted(encoder="linear", latent_dim=2)
+    places = map_.transform(OLD)
+    map_.update(NEW)
+    assert map_.drift_.n_new_directions > 0
+    np.testing.assert_allclose(map_.transform(OLD), places, atol=1e-10)
+    assert np.abs(map_.reconstruct(NEWER)[:, 5] - NEWER[:, 5]).mean() < 1
+
+
 def first_two():
     layer = nn.Linear(6, 2, bias=False).requires_grad_(False)
     layer.weight.copy_(torch.eye(2, 6))

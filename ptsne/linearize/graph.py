@@ -370,7 +370,7 @@ def _transposed(total: Tensor | None, u: Tensor) -> Tensor:
         (result,) = torch.autograd.grad(total, u, retain_graph=True, allow_unused=True)
     except RuntimeError as error:
         refuse_what_torch_cannot(error)
-        raise
+        raise  # pragma: no cover - what the caller's own derivative raises
     return torch.zeros_like(u) if result is None else result.detach()
 
 

@@ -103,7 +103,7 @@ def candidates(atlas: AtlasProjection, z: Tensor, *, block: int) -> tuple[Tensor
     level = -(slope * atlas.landmarks).sum(1) / 2  # score = slope . z + level
     error = _float32_error(z, slope, level)
     slope32, level32 = slope.float().T, level.float()
-    if z.device.type == "cpu":
+    if z.device.type == "cpu":  # pragma: no branch - a GPU takes what it is given
         block = min(block, max(1, SCORES_AT_ONCE // len(level) // ROWS_ALIKE) * ROWS_ALIKE)
     buffer = level32.new_empty(block, len(level))
     found = []
@@ -135,13 +135,13 @@ def _is_float32_plain() -> bool:
     """Whether products of float32 matrices keep all their bits."""
     try:
         return torch.get_float32_matmul_precision() == "highest"
-    except RuntimeError:  # set for each backend on its own
+    except RuntimeError:  # pragma: no cover - set for each backend of a GPU on its own
         return False
 
 
 def _from(scores: Tensor, lowest: Tensor) -> tuple[Tensor, Tensor]:
     """Rows and landmarks of the scores (B, m) from `lowest` (B, 1) on, in order."""
-    if scores.device.type != "cpu":
+    if scores.device.type != "cpu":  # pragma: no cover - needs a GPU
         row, landmark = (scores >= lowest).nonzero(as_tuple=True)
         return row, landmark
     flat = np.flatnonzero(scores.numpy() >= lowest.numpy())  # finds few in many 7 times as fast

@@ -117,7 +117,7 @@ def _fill(block: Tensor, part: NDArray[Any]) -> None:
     n, d = part.shape
     if block.device.type == "cpu":
         block.numpy()[:n, :d] = part
-    else:
+    else:  # pragma: no cover - needs a GPU
         block[:n, :d] = torch.from_numpy(np.array(part))
 
 
