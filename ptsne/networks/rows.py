@@ -27,8 +27,8 @@ ROWS_AT_ONCE = 8192
 """Rows whose codes are held between encoder and projection."""
 TURNS = 4
 """Spans of rows that each thread takes in turn, so that all end at about the same time."""
-FEWEST_ROWS_PER_TURN = 2048
-"""Rows of a span at least: its first products take as long as those of 100 rows."""
+FEWEST_ROWS_PER_TURN = 4096
+"""Rows of a span at least: torch's own threads, which wait awake, hinder ours for some time."""
 
 
 def rows_per_block(n_columns: int, device_type: str) -> int:
