@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ptsne import networks, repulsion
 from ptsne.affinities import neighbors
-from ptsne.training import defaults, mapping
+from ptsne.training import defaults, landmarks, mapping
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -89,6 +89,7 @@ def found():
         "exact_pairs": f"{repulsion.engine.EXACT_ROWS['cpu']:,}",
         "exact_pairs_gpu": f"{repulsion.engine.EXACT_ROWS['cuda']:,}",
         "n_active": f"{mapping.N_ACTIVE:g}",
+        "sharpening": f"{landmarks.SHARPENING:g}",
         "tilt": f"{networks.TILT:g}",
     }
 

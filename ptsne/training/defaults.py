@@ -9,7 +9,7 @@ from ptsne.training.mapping import MapSettings
 from ptsne.training.places import Schedule
 from ptsne.training.pretraining import PreTraining
 
-DROPOUT, NOISE = 0.4, 1.5
+DROPOUT, NOISE = 0.4, 2.0
 PAPER_WIDTHS = (500, 500, 2000)
 MANY_ROWS = 20_000
 

@@ -60,10 +60,10 @@ class FineTuning:
 
     n_iterations: int = 400
     exaggeration: float = 1.0
-    fidelity_weight: float = 0.1
+    fidelity_weight: float = 0.3
     reconstruction_weight: float = 0.0
     dropout: float = 0.4
-    noise: float = 1.5
+    noise: float = 2.0
     learning_rate: float = 1.0
     batch_size: int = 65_536
 

@@ -9,6 +9,8 @@ from ptsne.networks import sparsemax_support
 from ptsne.training.distributed import ALONE, World
 
 LLOYD_STEPS = 5
+SHARPENING = 10.0
+"""Temperature of the training over that of the finished map."""
 HELD_OUT_SHARE = 0.1
 HELD_OUT_LIMIT = 2000
 LARGEST_SCORES = 2**30

@@ -23,7 +23,7 @@ from ptsne.repulsion import RepulsionEngine
 from ptsne.training import Journal
 from ptsne.training.descent import Adam, Group
 from ptsne.training.finetuning import Blend, Pairs, blend_pairs, directional_derivative
-from ptsne.training.landmarks import nearest_rows
+from ptsne.training.landmarks import SHARPENING, nearest_rows
 from ptsne.training.places import Walk
 from ptsne.updating.room import free_spot
 
@@ -48,17 +48,17 @@ class Growth:
     early, alone, joined, charts : int
         Iterations: of the group alone, exaggerated by 12 and not; on the map; of the charts.
     noise : float
-        Standard deviation of the noise on codes, in units of ``sqrt(T / L)``.
+        Standard deviation of the noise on codes, in units of ``sqrt(T / L)`` with T as in training.
     """
 
     dof: float = 1.0
     exaggeration: float = 1.0
-    fidelity_weight: float = 0.1
+    fidelity_weight: float = 0.3
     early: int = 60
     alone: int = 140
     joined: int = 200
     charts: int = 150
-    noise: float = 1.5
+    noise: float = 2.0
 
 
 class Newcomers(NamedTuple):
@@ -315,7 +315,8 @@ def _fit_charts(
         parameter.register_hook(lambda g, mask=mask: g * mask)
         groups.append(Group([parameter], rate, (0.8, 0.999) if name == "places" else (0.9, 0.999)))
     adam, near = Adam(groups), newcomers.near
-    z, scale = newcomers.z, settings.noise * (atlas.temperature / newcomers.z.shape[1]).sqrt()
+    z, trained_at = newcomers.z, SHARPENING * atlas.temperature
+    scale = settings.noise * (trained_at / z.shape[1]).sqrt()
     for i in range(settings.charts):
         noisy = z + scale * torch.randn(z.shape, generator=generator).to(z)
         y, blend, pairs = _blend(atlas, noisy)
