@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ptsne import networks, repulsion
 from ptsne.affinities import neighbors
-from ptsne.training import defaults, landmarks, mapping
+from ptsne.training import defaults, finetuning, landmarks, mapping
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -89,7 +89,10 @@ def found():
         "exact_pairs": f"{repulsion.engine.EXACT_ROWS['cpu']:,}",
         "exact_pairs_gpu": f"{repulsion.engine.EXACT_ROWS['cuda']:,}",
         "n_active": f"{mapping.N_ACTIVE:g}",
+        "softening": f"{landmarks.SOFTENING:g}",
         "sharpening": f"{landmarks.SHARPENING:g}",
+        "many_dimensions": f"{landmarks.MANY_DIMENSIONS}",
+        "fidelity_scale": f"{finetuning.FIDELITY_SCALE:g}",
         "tilt": f"{networks.TILT:g}",
     }
 

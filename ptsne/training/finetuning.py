@@ -23,7 +23,7 @@ from ptsne.training.dropout import DroppedRows, ReducedRows, Window, dropout_rat
 from ptsne.training.objective import Task
 from ptsne.training.pretraining import principal_axes
 
-FIDELITY_SCALE = 2.0
+FIDELITY_SCALE = 0.3
 """Map units beyond which a wrongly predicted displacement counts logarithmically."""
 RANK = 128
 """Principal directions in which a linear encoder of many columns is fine-tuned."""
@@ -31,6 +31,7 @@ REFRESH = 10
 RECORD_EVERY = 10
 ROWS_IN_CACHE = 512
 CANDIDATE_MARGIN = 3.0
+MOST_CANDIDATES = 8
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,9 @@ class FineTuning:
 
     n_iterations: int = 400
     exaggeration: float = 1.0
-    fidelity_weight: float = 0.3
+    fidelity_weight: float = 0.12
     reconstruction_weight: float = 0.0
-    dropout: float = 0.4
+    dropout: float = 0.7
     noise: float = 2.0
     learning_rate: float = 1.0
     batch_size: int = 65_536
@@ -96,7 +97,7 @@ def finetune_atlas(network: MapNetwork, task: Task, settings: FineTuning) -> Non
 
     .. math::
         L = N \langle dKL/dY, y \rangle
-          + w \sum_i \log(1 + |\Delta y - J_i \Delta z|^2 / 2^2)
+          + w \sum_i \log(1 + |\Delta y - J_i \Delta z|^2 / 0.3^2)
 
     where the second sum asks the analytic derivative J_i of the projection to predict the
     displacement to a random neighbour.
@@ -367,14 +368,20 @@ class _Candidates:
 
 
 def _all_candidates(atlas: AtlasProjection, z: Tensor) -> tuple[Tensor, Tensor]:
-    """`candidates_within` the margin for all rows, scored in blocks that stay in the cache."""
-    blocks = [
-        candidates_within(atlas.scores(part), CANDIDATE_MARGIN)
-        for part in torch.split(z, ROWS_IN_CACHE)
-    ]
+    """The best landmarks within the margin for all rows, by blocks that stay in the cache."""
+    blocks = [_best_candidates(atlas.scores(part)) for part in torch.split(z, ROWS_IN_CACHE)]
     width = max(index.shape[1] for index, _ in blocks)
     index, valid = zip(*blocks, strict=True)
     return _stack(index, width), _stack(valid, width)
+
+
+def _best_candidates(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """At most eight of `candidates_within` the margin: a few rows have many more."""
+    index, valid = candidates_within(scores, CANDIDATE_MARGIN)
+    if index.shape[1] <= MOST_CANDIDATES:
+        return index, valid
+    best = scores.gather(1, index).masked_fill(~valid, -torch.inf).topk(MOST_CANDIDATES).indices
+    return index.gather(1, best), valid.gather(1, best)
 
 
 def _stack(parts: Sequence[Tensor], width: int) -> Tensor:
@@ -407,8 +414,8 @@ def _parameter_groups(network: MapNetwork, settings: FineTuning) -> list[Group]:
     atlas, factor = cast(AtlasProjection, network.projection), settings.learning_rate
     others = learning(network.encoder, *_reconstructing(network, settings))
     return [
-        Group([atlas.places], 0.3 * factor, (0.8, 0.999)),
+        Group([atlas.places], 0.6 * factor, (0.8, 0.999)),
         Group([atlas.landmarks], 0.03 * float(atlas.temperature.sqrt()) * factor),
         Group([atlas.charts, atlas.shared_chart], 0.0045 * factor),
-        Group(others, 1e-3 * factor),
+        Group(others, 2e-3 * factor),
     ]

@@ -26,7 +26,7 @@ from ptsne.training.descent import learning, private_randomness
 from ptsne.training.distillation import Distillation, distil_map
 from ptsne.training.distributed import World
 from ptsne.training.finetuning import FineTuning, finetune_atlas
-from ptsne.training.landmarks import SHARPENING, calibrate_temperature, choose_landmarks
+from ptsne.training.landmarks import calibrate_temperature, choose_landmarks, seam_widths
 from ptsne.training.objective import Task
 from ptsne.training.places import Attention, Schedule, optimise_places
 from ptsne.training.pretraining import (
@@ -36,8 +36,8 @@ from ptsne.training.pretraining import (
     principal_axes,
 )
 
-N_ACTIVE = 1.25
-"""Landmarks that hold a new row on average while the map is trained: wide seams teach both sides."""
+N_ACTIVE = 1.1
+"""Landmarks that hold a new row on average: charts, not interpolation, carry the position."""
 START_SPREAD = 1e-4
 """Standard deviation of the PCA start, in map units (Kobak and Berens 2019)."""
 
@@ -229,8 +229,10 @@ def _train_atlas(network: MapNetwork, task: Task, z: Tensor, settings: MapSettin
     with torch.no_grad():
         atlas.places.copy_(places)
     if not task.journal.stopped:
+        wide, narrow = seam_widths(z.shape[1])
+        atlas.temperature.fill_(wide * temperature)  # teaches the charts on both sides of a seam
         finetune_atlas(network, task, settings.finetuning)
-    atlas.temperature /= SHARPENING  # narrow seams place new rows and tell their W
+        atlas.temperature.fill_(narrow * temperature)  # places new rows, and tells their W
     return rows
 
 

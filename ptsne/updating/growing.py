@@ -22,12 +22,17 @@ from ptsne.networks import AtlasProjection
 from ptsne.repulsion import RepulsionEngine
 from ptsne.training import Journal
 from ptsne.training.descent import Adam, Group
-from ptsne.training.finetuning import Blend, Pairs, blend_pairs, directional_derivative
-from ptsne.training.landmarks import SHARPENING, nearest_rows
+from ptsne.training.finetuning import (
+    FIDELITY_SCALE,
+    Blend,
+    Pairs,
+    blend_pairs,
+    directional_derivative,
+)
+from ptsne.training.landmarks import nearest_rows, seam_widths
 from ptsne.training.places import Walk
 from ptsne.updating.room import free_spot
 
-FIDELITY_SCALE = 2.0
 RECORD_EVERY = 10
 
 Gradient = Callable[[Tensor, float], tuple[Tensor, Tensor]]
@@ -48,17 +53,18 @@ class Growth:
     early, alone, joined, charts : int
         Iterations: of the group alone, exaggerated by 12 and not; on the map; of the charts.
     noise : float
-        Standard deviation of the noise on codes, in units of ``sqrt(T / L)`` with T as in training.
+        Standard deviation of the noise on codes, in units of ``sqrt(T / L)``, T of the
+        places of a whole map.
     """
 
     dof: float = 1.0
     exaggeration: float = 1.0
-    fidelity_weight: float = 0.3
+    fidelity_weight: float = 0.12
     early: int = 60
     alone: int = 140
     joined: int = 200
     charts: int = 150
-    noise: float = 2.0
+    noise: float = 1.5
 
 
 class Newcomers(NamedTuple):
@@ -315,8 +321,8 @@ def _fit_charts(
         parameter.register_hook(lambda g, mask=mask: g * mask)
         groups.append(Group([parameter], rate, (0.8, 0.999) if name == "places" else (0.9, 0.999)))
     adam, near = Adam(groups), newcomers.near
-    z, trained_at = newcomers.z, SHARPENING * atlas.temperature
-    scale = settings.noise * (trained_at / z.shape[1]).sqrt()
+    z, (_, narrow) = newcomers.z, seam_widths(newcomers.z.shape[1])
+    scale = settings.noise * (atlas.temperature / narrow / z.shape[1]).sqrt()
     for i in range(settings.charts):
         noisy = z + scale * torch.randn(z.shape, generator=generator).to(z)
         y, blend, pairs = _blend(atlas, noisy)
