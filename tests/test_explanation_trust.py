@@ -197,9 +197,12 @@ def test_local_fidelity_is_as_written(flowers, iris):
         assert fidelity[i] == pytest.approx(expected, abs=1e-9)
 
 
-def test_local_fidelity_agrees_with_the_metric(map_, held_out):
-    why = map_.explain(held_out)
+def test_local_fidelity_agrees_with_the_metric(digits, held_out):
+    # of many landmarks, so that neighbours stand on other charts and neither figure is 1
+    crowded = ParametricTSNE(n_landmarks=240, max_iter=200, random_state=0).fit(digits[0][:600])
+    why = crowded.explain(held_out)
     whole = local_fidelity(why.weight, why.X, why.Y).r2
+    assert whole < 0.9
     assert abs(np.median(why.local_fidelity()) - whole) < 0.15
 
 

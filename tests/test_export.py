@@ -108,7 +108,12 @@ def relative_error(found, wanted):
 def test_places_agree(exported):
     y = exported.outputs["y"]
     assert y.dtype == exported.dtype
-    assert relative_error(y, exported.why.Y).max() < TOLERANCE[exported.dtype]
+    # on a steep piece, what rounding each product W x costs in that precision
+    steep = np.abs(exported.why.weight) @ np.abs(exported.X.astype(np.float64))[:, :, None]
+    rounding = np.finfo(exported.dtype).eps * steep.max((1, 2)) / np.abs(exported.why.Y).max()
+    error = relative_error(y, exported.why.Y)
+    assert (error < TOLERANCE[exported.dtype] + rounding).all()
+    assert np.median(error) < TOLERANCE[exported.dtype]
 
 
 def test_local_maps_agree_off_the_borders(exported):

@@ -143,7 +143,7 @@ def whole():
     return quick().fit(X)
 
 
-@pytest.mark.parametrize(("phase", "n"), [("places", 20), ("fine-tuning", 12), ("decoder", 50)])
+@pytest.mark.parametrize(("phase", "n"), [("places", 14), ("fine-tuning", 12), ("decoder", 50)])
 def test_only_new_iterations_are_heard_of(whole, path, phase, n):
     begun(path, phase=phase, n=n)
     heard = []
@@ -205,7 +205,7 @@ def test_an_early_end_leaves_nothing_in_the_way(whole, path):
 
 
 def test_a_seed_that_was_drawn_is_used_again(path):
-    begun(path, n=20, random_state=None)
+    begun(path, n=14, random_state=None)
     copies = [shutil.copy(f"{path}{end}", f"{path}.copy{end}") for end in ("", ".neighbors")]
     maps = [quick(checkpoint=name, random_state=None).fit(X) for name in (path, copies[0])]
     assert np.array_equal(maps[0].embedding_, maps[1].embedding_)
