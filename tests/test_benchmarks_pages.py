@@ -38,6 +38,7 @@ def written(tmp_path, monkeypatch):
         ("tables", "benchmarks/README.md"),
         ("linearize", "docs/linearizer.md"),
         ("streaming", "docs/big_data.md"),
+        ("finetuning", "docs/theory/training.md"),
     ],
 )
 def test_a_page_has_the_tables_of_its_records(written, name, page):

@@ -210,7 +210,7 @@ def _add_fit(commands: Any) -> None:
         "--quality",
         choices=QUALITIES,
         default="default",
-        help='"fast" trains half as long with half of the landmarks, "high" twice as long',
+        help='"fast" trains half as long with fewer landmarks, "high" twice as long',
     )
     option("--components", type=int, default=2, metavar="K", help="dimensions of the map: 1 to 3")
     option("--seed", type=int, default=0, help="the same seed gives the same map (default: 0)")

@@ -26,7 +26,7 @@ class Course(NamedTuple):
 # Many rows: more steps of fine-tuning win fidelity and recall of training rows, and lose recall of
 # new ones. Of 60,000 MNIST rows: recall .271 and fidelity .43 of new rows with 147 steps after 490
 # iterations of the places, .263 and .65 with 250 after 390.
-COURSE = {"few": Course(640, 0.1, 0.3), "many": Course(640, 0.11, 0.6)}
+COURSE = {"few": Course(680, 0.1, 0.3), "many": Course(640, 0.11, 0.6)}
 # A ReLU network learns the places: what they lack it cannot have.
 NETWORK_COURSE = {"few": Course(700, 0.1, 0.45), "many": Course(640, 0.11, 0.66)}
 
@@ -39,7 +39,7 @@ class Quality(NamedTuple):
 
 
 QUALITIES = {
-    "fast": Quality(iterations=0.5, landmarks=0.5),
+    "fast": Quality(iterations=0.5, landmarks=0.75),
     "default": Quality(iterations=1.0, landmarks=1.0),
     "high": Quality(iterations=2.0, landmarks=1.6),
 }

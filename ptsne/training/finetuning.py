@@ -61,7 +61,7 @@ class FineTuning:
 
     n_iterations: int = 400
     exaggeration: float = 1.0
-    fidelity_weight: float = 0.12
+    fidelity_weight: float = 0.15
     reconstruction_weight: float = 0.0
     dropout: float = 0.7
     noise: float = 2.0
