@@ -344,14 +344,18 @@ def test_planted_features_come_first():
     X = rng.normal(size=(200, 8))
     labels = np.repeat(["left", "right"], 100)
     X[100:, [2, 5]] += 8
-    why = ParametricTSNE(perplexity=20, max_iter=100, random_state=0).fit(X).explain(X)
-    frame = why.contrast_clusters(labels, "left", "right", n_pairs=50)
-    assert set(frame.feature[:2]) == {"x2", "x5"}
-    assert frame.share[:2].sum() > 0.8
-    assert (frame.share[:2] > frame.spread[:2]).all()
-    loads = why.loadings(labels, 2, n_rows=30)
-    for _, part in loads.groupby("cluster"):
-        assert set(part.feature[:2]) == {"x2", "x5"}
+    loads = []
+    for seed in range(3):
+        why = ParametricTSNE(perplexity=20, max_iter=100, random_state=seed).fit(X).explain(X)
+        frame = why.contrast_clusters(labels, "left", "right", n_pairs=50)
+        assert set(frame.feature[:2]) == {"x2", "x5"}
+        assert frame.share[:2].sum() > 0.8
+        assert (frame.share[:2] > frame.spread[:2]).all()
+        loads.append(why.loadings(labels, n_rows=30))
+    # the mean row, from which loadings start, lies between the islands: one map alone says little
+    shares = pd.concat(loads).groupby(["cluster", "feature"]).share.mean()
+    for cluster in ("left", "right"):
+        assert set(shares[cluster].nlargest(2).index) == {"x2", "x5"}
 
 
 @pytest.mark.parametrize(
