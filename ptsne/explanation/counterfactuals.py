@@ -169,9 +169,10 @@ def find_counterfactual(
     if np.ndim(x) == 0:
         is_other[int(np.asarray(x))] = False
     arrival = _arrival(why, target, labels, tolerance, is_other)
-    rows = np.concatenate([why.X, why._source.landmark_rows, origin[None]]).astype(np.float64)
-    rows = rows[np.isfinite(rows).all(1)]
-    scale = _scale(allowed.scale, rows)
+    known = np.concatenate([why.X, why._source.landmark_rows]).astype(np.float64)
+    known = known[np.isfinite(known).all(1)]
+    scale = _scale(allowed.scale, known)
+    rows = np.concatenate([known, origin[None]])
     limits = _limits(allowed, origin, scale, rows, why.feature_names)
     quest = Quest(why._source.network, origin, scale, why.X.dtype, arrival, limits, set())
     found = _record(quest, search(quest, (rows - origin) / scale, n_starts), why.feature_names)

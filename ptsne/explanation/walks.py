@@ -128,7 +128,7 @@ def search(quest: Quest, known: Array, n_starts: int) -> Array:
         _take_in(quest, trail, np.stack([*trail.short, *_partial(quest, known, n_starts)]))
     while trail.best is not None and trail.add(_again(quest, trail.best, trail.norm)):
         pass
-    return trail.nearest() if trail.best is None else _tidy(quest, trail.best)
+    return trail.nearest() if trail.best is None else _shortened(quest, _tidy(quest, trail.best))
 
 
 class _Trail:
@@ -179,6 +179,12 @@ def _tidy(quest: Quest, change: Array) -> Array:
     trail = _Trail(quest, (1 + _CRUMB) * float(quest.limits.length(change)))
     _take_in(quest, trail, np.where(is_crumb, 0, change)[None])
     return change if trail.best is None else trail.best
+
+
+def _shortened(quest: Quest, change: Array) -> Array:
+    """The part of a change that arrives too: cuts are made a little inside the target."""
+    last, _ = _exit(quest, change, np.zeros(len(change)), 0)
+    return last
 
 
 def _inside(quest: Quest, known: Array, n_starts: int) -> Array:
