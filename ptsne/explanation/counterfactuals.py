@@ -89,9 +89,9 @@ class Counterfactual:
         >>> from ptsne import ParametricTSNE
         >>> X, y = load_iris(return_X_y=True, as_frame=True)
         >>> why = ParametricTSNE(max_iter=30, random_state=0).fit(X).explain(X)
-        >>> table = why.counterfactual(60, 2, labels=y, max_features=1).to_frame()
+        >>> table = why.counterfactual(77, 2, labels=y, max_features=1).to_frame()
         >>> table["feature"].tolist(), table["before"].tolist(), bool(table["change"][0] > 0)
-        (['petal length (cm)'], [3.5], True)
+        (['petal length (cm)'], [5.0], True)
         """
         import pandas as pd  # noqa: PLC0415 - importing ptsne must not import pandas
 

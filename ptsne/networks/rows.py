@@ -23,6 +23,9 @@ FEWEST_ROWS_PER_BLOCK = 64
 WIDE = 4096
 """Columns above which a block holds fewer rows, so that it does not become larger."""
 ROWS_PER_PRODUCT = 32
+ROWS_PER_LINEAR_BLOCK = 1024
+NUMBERS_PER_LINEAR_BLOCK = 2**20
+"""What a linear encoder gets at once at most, so that the calls cost little beside it."""
 ROWS_AT_ONCE = 8192
 """Rows whose codes are held between encoder and projection."""
 TURNS = 4
@@ -92,21 +95,28 @@ def _runs_in_threads(network: nn.Module, like: Tensor) -> bool:
 
 def _outputs(network: nn.Module, X: NDArray[Any], where: slice, like: Tensor) -> Tensor:
     """What the network makes of some of the rows, in the precision and on the device of `like`."""
-    size = rows_per_block(X.shape[1], like.device.type)
     if isinstance(network, AtlasProjection):
-        return place(network, torch.from_numpy(np.array(X[where])).to(like), block=size)
+        return place(network, torch.from_numpy(np.array(X[where])).to(like), block=ROWS_AT_ONCE)
     if isinstance(network, MapNetwork) and isinstance(network.projection, AtlasProjection):
-        return place(network.projection, _outputs(network.encoder, X, where, like), block=size)
+        z = _outputs(network.encoder, X, where, like)
+        return place(network.projection, z, block=ROWS_AT_ONCE)
+    n_columns, n_rows = X.shape[1], min(where.stop, len(X)) - where.start
     is_linear = _is_linear(network) and like.device.type == "cpu"
-    spare = spare_columns(X.shape[1], like) if is_linear else 0
-    block = like.new_zeros(size, X.shape[1] + spare)
-    apply, multiple = (_linear(network), ROWS_PER_PRODUCT) if is_linear else (network, size)
+    apply: Callable[[Tensor], Tensor] = network
+    size = multiple = fewest = rows_per_block(n_columns, like.device.type)
+    if is_linear:
+        apply = _linear(network)
+        multiple, fewest = ROWS_PER_PRODUCT, 2 * ROWS_PER_PRODUCT
+        most = min(n_rows, ROWS_PER_LINEAR_BLOCK, NUMBERS_PER_LINEAR_BLOCK // n_columns)
+        size = max(fewest, -(-most // multiple) * multiple)
+    spare = spare_columns(n_columns, like) if is_linear else 0
+    block = like.new_zeros(size, n_columns + spare)
     is_aligned = is_linear or like.device.type != "cpu"
     results = []
     for start in range(where.start, max(1, min(where.stop, len(X))), size):
         part = X[start : min(start + size, where.stop)]
         _fill(block, part)
-        used = max(min(size, 2 * multiple), -(-len(part) // multiple) * multiple)
+        used = max(fewest, -(-len(part) // multiple) * multiple)
         with nullcontext() if is_aligned else AlignedLayers():
             results.append(apply(block[:used])[: len(part)])
     return torch.cat(results)
@@ -115,10 +125,17 @@ def _outputs(network: nn.Module, X: NDArray[Any], where: slice, like: Tensor) ->
 def _fill(block: Tensor, part: NDArray[Any]) -> None:
     """Copy rows to the corner of a block; they may be read-only, which torch would refuse."""
     n, d = part.shape
-    if block.device.type == "cpu":
+    if block.device.type == "cpu" and not _is_for_torch(part):
         block.numpy()[:n, :d] = part
-    else:  # pragma: no cover - needs a GPU
-        block[:n, :d] = torch.from_numpy(np.array(part))
+        return
+    given = part if block.device.type == "cpu" else np.array(part)
+    block[:n, :d] = torch.from_numpy(given)  # each core the rows that it multiplies next
+
+
+def _is_for_torch(part: NDArray[Any]) -> bool:
+    """Whether torch takes this memory as it is."""
+    is_known = part.dtype in (np.float32, np.float64) and part.dtype.isnative
+    return is_known and part.flags.writeable and min(part.strides) >= 0
 
 
 def _linear(encoder: Any) -> Callable[[Tensor], Tensor]:

@@ -25,6 +25,8 @@ from ptsne.training.pretraining import principal_axes
 
 FIDELITY_SCALE = 0.3
 """Map units beyond which a wrongly predicted displacement counts logarithmically."""
+FIDELITY_EVERY = 2
+"""Steps from one fidelity loss to the next, which then counts for all of them."""
 RANK = 128
 """Principal directions in which a linear encoder of many columns is fine-tuned."""
 REFRESH = 10
@@ -221,8 +223,9 @@ class _Step:
             self.all_y, exaggeration=self.settings.exaggeration, with_kl=with_kl
         )
         loss = len(self.all_y) * (gradient[self.own][index] * y).sum()
-        if self.settings.fidelity_weight:
-            loss = loss + self.settings.fidelity_weight * self._infidelity(index, pairs, blend)
+        if self.settings.fidelity_weight and iteration % FIDELITY_EVERY == 0:
+            weight = FIDELITY_EVERY * self.settings.fidelity_weight
+            loss = loss + weight * self._infidelity(index, pairs, blend)
         if self.settings.reconstruction_weight:
             loss = loss + self.settings.reconstruction_weight * self._misfit(index, code)
         return loss, kl
