@@ -62,12 +62,22 @@ def hammer(questions, tolerance=0.0):
     assert settings() == before
 
 
+def encoder_of_ones_own():
+    """The same in every run: some random starts have no open ReLU for most rows."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
+
+
 @pytest.fixture(
     scope="module",
-    params=[{}, {"encoder": (8,), "projection": (8,)}, {"encoder": nn.Sequential(
-        nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))}],
+    params=[
+        {},
+        {"encoder": (8,), "projection": (8,)},
+        {"encoder": encoder_of_ones_own()},
+    ],
     ids=["atlas", "mlp", "module"],
-)  # fmt: skip
+)
 def map_(request):
     return ParametricTSNE(perplexity=10, max_iter=20, random_state=0, **request.param).fit(X)
 
