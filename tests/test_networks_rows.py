@@ -154,3 +154,14 @@ def test_an_aligned_layer_computes_what_the_layer_computes(d, dtype):
         with AlignedLayers():
             torch.testing.assert_close(F.linear(input=x, weight=weight[0]), x @ weight[0].T)
             assert torch.equal(F.linear(x, weight[0], *more), aligned_linear(x, weight[0], *more))
+
+
+def test_rows_may_lie_in_memory_in_any_way():
+    network = linear(7, 3).double()
+    X = np.random.default_rng(0).normal(size=(200, 7)).astype(np.float32)
+    expected = apply_by_rows(network, X)
+    locked = X.copy()
+    locked.flags.writeable = False
+    assert np.array_equal(apply_by_rows(network, locked), expected)
+    assert np.array_equal(apply_by_rows(network, X[::-1])[::-1], expected)
+    assert np.array_equal(apply_by_rows(network, np.asfortranarray(X)), expected)

@@ -107,8 +107,8 @@ def _outputs(network: nn.Module, X: NDArray[Any], where: slice, like: Tensor) ->
     if is_linear:
         apply = _linear(network)
         multiple, fewest = ROWS_PER_PRODUCT, 2 * ROWS_PER_PRODUCT
-        most = min(n_rows, ROWS_PER_LINEAR_BLOCK, NUMBERS_PER_LINEAR_BLOCK // n_columns)
-        size = max(fewest, -(-most // multiple) * multiple)
+        most = min(ROWS_PER_LINEAR_BLOCK, NUMBERS_PER_LINEAR_BLOCK // n_columns)
+        size = max(fewest, min(-(-n_rows // multiple), most // multiple) * multiple)
     spare = spare_columns(n_columns, like) if is_linear else 0
     block = like.new_zeros(size, n_columns + spare)
     is_aligned = is_linear or like.device.type != "cpu"
@@ -125,17 +125,11 @@ def _outputs(network: nn.Module, X: NDArray[Any], where: slice, like: Tensor) ->
 def _fill(block: Tensor, part: NDArray[Any]) -> None:
     """Copy rows to the corner of a block; they may be read-only, which torch would refuse."""
     n, d = part.shape
-    if block.device.type == "cpu" and not _is_for_torch(part):
+    if block.device.type == "cpu" and not (part.flags.writeable and min(part.strides) >= 0):
         block.numpy()[:n, :d] = part
         return
     given = part if block.device.type == "cpu" else np.array(part)
     block[:n, :d] = torch.from_numpy(given)  # each core the rows that it multiplies next
-
-
-def _is_for_torch(part: NDArray[Any]) -> bool:
-    """Whether torch takes this memory as it is."""
-    is_known = part.dtype in (np.float32, np.float64) and part.dtype.isnative
-    return is_known and part.flags.writeable and min(part.strides) >= 0
 
 
 def _linear(encoder: Any) -> Callable[[Tensor], Tensor]:
