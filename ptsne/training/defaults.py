@@ -10,7 +10,7 @@ from ptsne.training.mapping import MapSettings
 from ptsne.training.places import Schedule
 from ptsne.training.pretraining import PreTraining
 
-DROPOUT, NOISE = 0.7, 2.0
+DROPOUT, NOISE = 0.8, 2.0
 PAPER_WIDTHS = (500, 500, 2000)
 MANY_ROWS = 20_000
 
@@ -58,6 +58,15 @@ def default_n_landmarks(n_samples: int, quality: Quality) -> int:
     return round(min(8000, n_samples // 10) * quality.landmarks)
 
 
+def default_dropout(n_features: int, latent_dim: int) -> float:
+    """Energy of the input dropout: less where the codes leave few directions of the rows out."""
+    # What is left out is where an encoder can tell training rows apart by chance. Principal
+    # components of MNIST, 50 or 100, and of blood cells, 50, map best without dropout; 14 x 14
+    # pixels with .5 to .7.
+    left_out = max(0.0, 1 - latent_dim / n_features)
+    return DROPOUT * regularisation(latent_dim) * left_out**2
+
+
 def default_course(n_samples: int, *, is_atlas: bool) -> Course:
     """Course of the training of so many rows."""
     courses = COURSE if is_atlas else NETWORK_COURSE
@@ -95,7 +104,6 @@ def map_settings(shape: tuple[int, ...], parameters: Mapping[str, Any]) -> MapSe
     rate = number("learning_rate", n_samples * dof / (2 * (dof + 1)))
     n_landmarks = int(number("n_landmarks", default_n_landmarks(n_samples, quality)))
     latent_dim = int(number("latent_dim", default_latent_dim(n_features)))
-    amount = regularisation(latent_dim)
     return MapSettings(
         n_components=parameters["n_components"],
         latent_dim=latent_dim,
@@ -108,8 +116,8 @@ def map_settings(shape: tuple[int, ...], parameters: Mapping[str, Any]) -> MapSe
             exaggeration,
             parameters["fidelity_weight"],
             parameters["reconstruction_weight"],
-            dropout=DROPOUT * amount,
-            noise=NOISE * amount,
+            dropout=default_dropout(n_features, latent_dim),
+            noise=NOISE * regularisation(latent_dim),
         ),
         distillation=Distillation(10 * tune, 2 * tune, exaggeration),
         pretraining=PreTraining(decoder_widths=_decoder_widths(encoder)),
