@@ -66,7 +66,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         twice the iterations. 10,000 MNIST rows on two cores: 8, 13 and 22 s, KL 2.18, 2.03 and
         1.92, held-out recall .318, .336 and .345.
     early_exaggeration : float, default=12.0
-        Factor on P in the first tenth of the iterations.
+        Factor on P in about the first tenth of the iterations.
     exaggeration : float, default=1.0
         Factor on P afterwards; above 1 the map turns towards UMAP's.
     dof : float, default=1.0

@@ -110,7 +110,7 @@ def cut(steps):
 
 def resumed(folder):
     """A fit in batches, and one that was cut off and went on."""
-    parameters = {"encoder": network(4), "reconstruction_weight": 0.1, "max_iter": 40}
+    parameters = {"encoder": network(4), "reconstruction_weight": 0.1, "max_iter": 60}
     batches = partial(finetuning.FineTuning, batch_size=64)
     with mock.patch.object(defaults, "FineTuning", batches):
         yield "whole", fit(IRIS, **parameters).embedding_
