@@ -43,10 +43,10 @@ VARIANTS = {  # name -> constants by module, parameters of the estimator
     "seams narrow all the time": (seams(training=NARROW, map_=NARROW), {}),
     "seams of the places all the time": (seams(training=1.0, map_=1.0), {}),
     "no fidelity loss": ({}, {"fidelity_weight": 0.0}),
-    "fidelity loss at every step": ({finetuning: {"FIDELITY_EVERY": 1}}, {}),
-    "fidelity loss that forgives more: s = 2, w = .3": (
+    "fidelity loss at every step": ({finetuning: {"FIDELITY_SHARE": 1.0}}, {}),
+    "fidelity loss that forgives more: s = 2, w = .4": (
         {finetuning: {"FIDELITY_SCALE": 2.0}},
-        {"fidelity_weight": 0.3},
+        {"fidelity_weight": 0.4},
     ),
     "no noise on the codes": ({defaults: {"NOISE": 0.0}}, {}),
     "no dropout of inputs": ({defaults: {"DROPOUT": 0.0}}, {}),

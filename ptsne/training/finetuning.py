@@ -25,8 +25,8 @@ from ptsne.training.pretraining import principal_axes
 
 FIDELITY_SCALE = 0.3
 """Map units beyond which a wrongly predicted displacement counts logarithmically."""
-FIDELITY_EVERY = 2
-"""Steps from one fidelity loss to the next, which then counts for all of them."""
+FIDELITY_SHARE = 0.5
+"""Share of the steps, the last ones, that ask for fidelity: there it counts for all of them."""
 RANK = 128
 """Principal directions in which a linear encoder of many columns is fine-tuned."""
 REFRESH = 10
@@ -63,7 +63,7 @@ class FineTuning:
 
     n_iterations: int = 400
     exaggeration: float = 1.0
-    fidelity_weight: float = 0.15
+    fidelity_weight: float = 0.2
     reconstruction_weight: float = 0.0
     dropout: float = 0.7
     noise: float = 2.0
@@ -223,8 +223,9 @@ class _Step:
             self.all_y, exaggeration=self.settings.exaggeration, with_kl=with_kl
         )
         loss = len(self.all_y) * (gradient[self.own][index] * y).sum()
-        if self.settings.fidelity_weight and iteration % FIDELITY_EVERY == 0:
-            weight = FIDELITY_EVERY * self.settings.fidelity_weight
+        first = (1 - FIDELITY_SHARE) * self.settings.n_iterations
+        if self.settings.fidelity_weight and iteration >= first:
+            weight = self.settings.fidelity_weight / FIDELITY_SHARE
             loss = loss + weight * self._infidelity(index, pairs, blend)
         if self.settings.reconstruction_weight:
             loss = loss + self.settings.reconstruction_weight * self._misfit(index, code)
