@@ -63,8 +63,8 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     quality : {"fast", "default", "high"}, default="default"
         What `n_landmarks` and `max_iter` are where they are "auto". "fast" takes three
         quarters of the landmarks and half of the iterations, "high" 1.6 times the landmarks and
-        twice the iterations. 10,000 MNIST rows on two cores: 8, 13 and 22 s, KL 2.18, 2.03 and
-        1.92, held-out recall .318, .336 and .345.
+        twice the iterations. 10,000 MNIST rows on two cores: 8, 12 and 22 s, KL 2.15, 2.02 and
+        1.93, held-out recall .322, .334 and .342.
     early_exaggeration : float, default=12.0
         Factor on P in about the first tenth of the iterations.
     exaggeration : float, default=1.0
