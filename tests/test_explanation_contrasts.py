@@ -33,13 +33,13 @@ def y():
 
 @pytest.fixture(scope="module")
 def atlas(X):
-    return ParametricTSNE(perplexity=15, max_iter=80, random_state=0).fit(X)
+    return ParametricTSNE(perplexity=15, max_iter=120, random_state=0).fit(X)
 
 
 @pytest.fixture(scope="module")
 def branch(X):
     """An atlas behind an encoder with ReLUs."""
-    parameters = {"encoder": (8,), "perplexity": 15, "max_iter": 200, "random_state": 2}
+    parameters = {"encoder": (8,), "perplexity": 15, "max_iter": 120, "random_state": 2}
     return ParametricTSNE(**parameters).fit(X)
 
 
