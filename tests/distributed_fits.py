@@ -26,7 +26,6 @@ IS_DISTRIBUTED = "RANK" in os.environ
 IRIS = load_iris().data
 DIGITS = load_digits().data[:301]  # shares of different size
 EQUAL = np.repeat(DIGITS[:15], [1] * 10 + [2] * 4 + [22], axis=0)  # rows that are met again
-MODULE_SEEDS = range(4)
 WIDE = np.hstack([DIGITS, np.random.default_rng(0).random((301, 240))])
 
 
@@ -57,7 +56,7 @@ def maps():
     yield "mlp", without_chance(IRIS, projection=(20,), max_iter=20)
     yield "default", fit(DIGITS)
     yield "unseeded", fit(IRIS, random_state=None, max_iter=10)
-    for seed in MODULE_SEEDS:
+    for seed in range(4):
         own = {"encoder": network(4), "reconstruction_weight": 0.1, "max_iter": 40}
         yield f"module {seed}", fit(IRIS, **own, random_state=seed)
     yield "wide", fit(WIDE, max_iter=20)

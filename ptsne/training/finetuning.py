@@ -223,8 +223,8 @@ class _Step:
             self.all_y, exaggeration=self.settings.exaggeration, with_kl=with_kl
         )
         loss = len(self.all_y) * (gradient[self.own][index] * y).sum()
-        first = (1 - FIDELITY_SHARE) * self.settings.n_iterations
-        if self.settings.fidelity_weight and iteration >= first:
+        is_late = iteration >= (1 - FIDELITY_SHARE) * self.settings.n_iterations
+        if self.settings.fidelity_weight and is_late:
             weight = self.settings.fidelity_weight / FIDELITY_SHARE
             loss = loss + weight * self._infidelity(index, pairs, blend)
         if self.settings.reconstruction_weight:
