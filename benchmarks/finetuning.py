@@ -44,9 +44,9 @@ VARIANTS = {  # name -> constants by module, parameters of the estimator
     "seams of the places all the time": (seams(training=1.0, map_=1.0), {}),
     "no fidelity loss": ({}, {"fidelity_weight": 0.0}),
     "fidelity loss at every step": ({finetuning: {"FIDELITY_SHARE": 1.0}}, {}),
-    "fidelity loss that forgives more: s = 2, w = .4": (
+    "fidelity loss that forgives more: s = 2, w = .24": (
         {finetuning: {"FIDELITY_SCALE": 2.0}},
-        {"fidelity_weight": 0.4},
+        {"fidelity_weight": 0.24},
     ),
     "no noise on the codes": ({defaults: {"NOISE": 0.0}}, {}),
     "no dropout of inputs": ({defaults: {"DROPOUT": 0.0}}, {}),

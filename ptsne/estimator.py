@@ -66,7 +66,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         twice the iterations. 10,000 MNIST rows on two cores: 8, 12 and 22 s, KL 2.15, 2.02 and
         1.93, held-out recall .322, .334 and .342.
     early_exaggeration : float, default=12.0
-        Factor on P in about the first tenth of the iterations.
+        Factor on P in the first iterations, a tenth or less.
     exaggeration : float, default=1.0
         Factor on P afterwards; above 1 the map turns towards UMAP's.
     dof : float, default=1.0
@@ -76,7 +76,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         with the bandwidths of the data. Its cost grows with the square of the rows.
     reconstruction_weight : float, default=0.0
         Weight of the reconstruction error while the map is trained (with an atlas).
-    fidelity_weight : float, default=0.2
+    fidelity_weight : float, default=0.12
         Weight of the fidelity loss: how strongly W has to predict where a row's neighbours lie.
     target_weight : float, default=0.0
         How much labels count, 0 to 1. At 0 `y` is ignored. Above, ``fit(X, y)`` takes classes (-1,
@@ -213,7 +213,7 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         dof: float = 1.0,
         similarity: str = "student",
         reconstruction_weight: float = 0.0,
-        fidelity_weight: float = 0.2,
+        fidelity_weight: float = 0.12,
         target_weight: float = 0.0,
         max_iter: int | str = "auto",
         learning_rate: float | str = "auto",

@@ -48,7 +48,7 @@ def test_clone_keeps_every_parameter():
         "latent_dim": 3,
         "n_landmarks": 7,
         "dof": 0.5,
-        "fidelity_weight": 0.2,
+        "fidelity_weight": 0.12,
         "verbose": 1,
     }
     copy = clone(ParametricTSNE(**parameters))

@@ -63,7 +63,7 @@ class FineTuning:
 
     n_iterations: int = 400
     exaggeration: float = 1.0
-    fidelity_weight: float = 0.2
+    fidelity_weight: float = 0.12
     reconstruction_weight: float = 0.0
     dropout: float = 0.7
     noise: float = 2.0
@@ -418,8 +418,8 @@ def _parameter_groups(network: MapNetwork, settings: FineTuning) -> list[Group]:
     atlas, factor = cast(AtlasProjection, network.projection), settings.learning_rate
     others = learning(network.encoder, *_reconstructing(network, settings))
     return [
-        Group([atlas.places], 0.6 * factor, (0.8, 0.999)),
-        Group([atlas.landmarks], 0.03 * float(atlas.temperature.sqrt()) * factor),
-        Group([atlas.charts, atlas.shared_chart], 0.0045 * factor),
-        Group(others, 2e-3 * factor),
+        Group([atlas.places], 0.75 * factor, (0.8, 0.999)),
+        Group([atlas.landmarks], 0.0375 * float(atlas.temperature.sqrt()) * factor),
+        Group([atlas.charts, atlas.shared_chart], 0.0056 * factor),
+        Group(others, 2.5e-3 * factor),
     ]

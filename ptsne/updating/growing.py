@@ -59,7 +59,7 @@ class Growth:
 
     dof: float = 1.0
     exaggeration: float = 1.0
-    fidelity_weight: float = 0.15
+    fidelity_weight: float = 0.12
     early: int = 60
     alone: int = 140
     joined: int = 200
