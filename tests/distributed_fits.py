@@ -56,7 +56,7 @@ def maps():
     yield "mlp", without_chance(IRIS, projection=(20,), max_iter=20)
     yield "default", fit(DIGITS)
     yield "unseeded", fit(IRIS, random_state=None, max_iter=10)
-    for seed in range(4):
+    for seed in range(16):
         own = {"encoder": network(4), "reconstruction_weight": 0.1, "max_iter": 40}
         yield f"module {seed}", fit(IRIS, **own, random_state=seed)
     yield "wide", fit(WIDE, max_iter=20)
