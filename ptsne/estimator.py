@@ -63,8 +63,8 @@ class ParametricTSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     quality : {"fast", "default", "high"}, default="default"
         What `n_landmarks` and `max_iter` are where they are "auto". "fast" takes three
         quarters of the landmarks and half of the iterations, "high" 1.6 times the landmarks and
-        twice the iterations. 10,000 MNIST rows on two cores: 8, 12 and 22 s, KL 2.15, 2.02 and
-        1.93, held-out recall .322, .334 and .342.
+        twice the iterations. 10,000 MNIST rows on two cores: 7, 11 and 20 s, KL 2.12, 2.00 and
+        1.92, held-out recall .323, .335 and .343.
     early_exaggeration : float, default=12.0
         Factor on P in the first iterations, a tenth or less.
     exaggeration : float, default=1.0
