@@ -10,7 +10,7 @@ from scipy import sparse
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from ptsne import ParametricTSNE, metrics
+from ptsne import ParametricTSNE, load, metrics
 from ptsne.updating import known as memory
 from updates import ELSEWHERE, IRIS, NEW, OLD, as_it_is, quick
 
@@ -71,6 +71,29 @@ def test_landmarks_that_would_move_a_known_row_are_vetoed(fitted):
     assert map_.drift_.n_new_landmarks == 0
     assert map_.drift_.n_vetoed > 0
     assert (map_.transform(NEW) == fitted.transform(NEW)).all()
+
+
+def test_a_known_row_that_a_new_landmark_would_hold_gets_one_of_its_own():
+    known = np.vstack([OLD, NEW[40:42]])
+    fitted = quick().fit(known)
+    map_ = as_it_is(fitted).update(NEW[:40], tolerance=1e-9)
+    drift, m = map_.drift_, len(fitted.landmark_indices_)
+    assert 0 < drift.n_guards < drift.n_new_landmarks
+    assert f"{drift.n_guards} of them keep known rows in place" in str(drift)
+    np.testing.assert_allclose(map_.transform(known), fitted.transform(known), atol=1e-9)
+    guards = slice(m, m + drift.n_guards)
+    assert set(map_.landmark_indices_[guards]) <= {100, 101}
+    assert (map_._landmark_rows[guards] == known[map_.landmark_indices_[guards]]).all()
+
+
+def test_guards_stand_at_rows_of_landmarks_where_others_are_gone(tmp_path):
+    fitted = quick(n_landmarks=100).fit(np.vstack([OLD, NEW[40:42]]))
+    fitted.save(tmp_path / "map.ptsne", codes=True)
+    map_ = load(tmp_path / "map.ptsne").update(NEW[:40])
+    rows, old = map_._landmark_rows, fitted._landmark_rows
+    assert len(rows) == len(old) + map_.drift_.n_new_landmarks
+    assert (rows[: len(old)] == old).all()
+    assert map_.drift_.movement.largest <= map_.drift_.tolerance
 
 
 def test_known_kinds_take_the_place_of_transform(fitted, map_):

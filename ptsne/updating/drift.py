@@ -218,6 +218,8 @@ class Drift:
         Quality of watched rows, new rows and both.
     n_unwatched : int
         Known rows of which the map has nothing any more: they may have moved farther.
+    n_guards : int
+        Of the added landmarks, those that stand at known rows and keep them where they were.
 
     Examples
     --------
@@ -246,6 +248,7 @@ class Drift:
     before: Qualities
     after: Qualities
     n_unwatched: int = 0
+    n_guards: int = 0
 
     @property
     def novel_share(self) -> float:
@@ -295,10 +298,11 @@ class Drift:
     def __str__(self) -> str:
         """Say it in sentences."""
         m = self.movement
+        guards = f" ({self.n_guards} of them keep known rows in place)" if self.n_guards else ""
         lines = [
             f"{self.n_new} new rows, {self.n_novel} of them ({self.novel_share:.0%}) in groups "
-            f"unlike anything known; {self.n_new_landmarks} landmarks added, {self.n_vetoed} "
-            f"vetoed, {self.n_landmarks} in all",
+            f"unlike anything known; {self.n_new_landmarks} landmarks added{guards}, "
+            f"{self.n_vetoed} vetoed, {self.n_landmarks} in all",
             f"{m.n_moved} of {m.n_rows} watched rows ({self.witnesses}) moved: median "
             f"{m.median:.3g}, 95th percentile {m.p95:.3g}, largest {m.largest:.3g} map units "
             f"(allowed {self.tolerance:.3g}; the map's spread is {self.spread:.3g}, a neighbor "

@@ -1,6 +1,6 @@
 """What a map remembers of the rows it knows."""
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,8 @@ class Known(NamedTuple):
         Codes of rows that are not at hand.
     n_unwatched : int
         Rows that the map was given, and of which there is nothing.
+    numbers : ndarray of shape (n,) or None
+        Training numbers of the first n of `rows`; the others have none.
     """
 
     rows: Any
@@ -62,15 +64,21 @@ class Known(NamedTuple):
     is_complete: bool
     codes: Array | None = None
     n_unwatched: int = 0
+    numbers: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, model: Model) -> "Known":
         """What `model` has at hand, and the rows of its landmarks where that is not everything."""
         at_hand = model._training_rows
         if at_hand is not None and model._training_numbers is None:
-            return cls(as_matrix(at_hand), "training rows", is_complete=True)
+            rows = as_matrix(at_hand)
+            numbers = np.arange(rows.shape[0])
+            return cls(rows, "training rows", is_complete=True, numbers=numbers)
         kept = model._landmark_rows
-        kept = kept[~np.isnan(kept).any(1)]
+        is_there = ~np.isnan(kept).any(1)
+        kept, numbers = kept[is_there], model.landmark_indices_[is_there]
+        if at_hand is not None:
+            numbers = np.concatenate([cast(Array, model._training_numbers), numbers])
         codes = distant_codes(model)
         at_hand_too = [] if at_hand is None else [as_matrix(at_hand)]
         n_seen = sum(len(rows) for rows in (at_hand, codes) if rows is not None)
@@ -81,6 +89,7 @@ class Known(NamedTuple):
             is_complete=False,
             codes=codes,
             n_unwatched=max(0, number_of_rows(model) - n_seen),
+            numbers=numbers,
         )
 
     def beside(self, keep: Rows | None) -> "Known":

@@ -28,6 +28,7 @@ from ptsne.updating.drift import Drift, Movement, Qualities, judged
 from ptsne.updating.growing import (
     Growth,
     Newcomers,
+    guarded,
     held_by_new,
     settle,
     widened_atlas,
@@ -45,6 +46,8 @@ FEW_LANDMARKS = 200
 """Up to so many landmarks, every third novel row gets one: fine ones disturb fewer known rows."""
 LEAST_DENSITY = 1 / 8
 """Landmarks for a novel row beyond: known regions of a long stream have ever fewer."""
+GUARD_ROUNDS = 20
+"""Times that known rows are sought which the landmarks of others would move."""
 ANCHORS = 20_000
 """Known rows among which neighbours of the newcomers are sought."""
 
@@ -66,8 +69,10 @@ class _Grown(NamedTuple):
     """A network that has learned, and how."""
 
     network: MapNetwork
-    nearest: NDArray[np.int64]  # new row nearest to each new landmark
-    n_vetoed: int
+    rows: Array  # row nearest to each new landmark
+    numbers: NDArray[np.int64]  # their training numbers
+    n_guards: int = 0  # the first of them, at known rows
+    n_vetoed: int = 0
 
 
 def update_map(
@@ -123,9 +128,9 @@ def update_map(
         journal,
     )
     grown = _grow(model, wide, lesson, known)
-    m, n_new = len(_atlas(before).landmarks), len(grown.nearest)
+    m, n_new = len(_atlas(before).landmarks), len(grown.numbers)
     after = grown.network if n_new else before
-    held = held_by_new(_atlas(after), _codes(after, X), m).numpy()
+    held = held_by_new(_atlas(after), _codes(after, X), m + grown.n_guards).numpy()
     drift = Drift(
         known.witnesses,
         *_effect(before, after, known, allowed),
@@ -140,6 +145,7 @@ def update_map(
         before=_qualities(before, X, known, parameters["metric"]),
         after=_qualities(after, X, known, parameters["metric"]),
         n_unwatched=known.n_unwatched,
+        n_guards=grown.n_guards,
     )
     calibration = wider_calibration if n_new else calibration
     _store(model, after, X, grown, calibration=calibration, seed=seed)
@@ -238,28 +244,39 @@ def _novelty(
 
 
 def _grow(model: Model, network: MapNetwork, lesson: _Lesson, known: Known) -> _Grown:
-    """New landmarks for novel rows, less those that would move a known row too far."""
+    """New landmarks for novel rows, and guards at the known rows that they would move."""
     atlas, parameters = _atlas(network), model.get_params(deep=False)
     z, m = _codes(network, lesson.X), len(atlas.landmarks)
     novel = torch.from_numpy(np.flatnonzero(lesson.novel))
+    none = network, lesson.X[novel[:0].numpy()], novel[:0].numpy()
     if not len(novel):
-        return _Grown(network, novel.numpy(), 0)
+        return _Grown(*none)
     density = max(LEAST_DENSITY, m / max(m, number_of_rows(model)))
     n_new = max(1, min(len(novel) // 3, FEW_LANDMARKS), round(len(novel) * density))
     K, _, _ = choose_landmarks(z[novel], n_new, lesson.generator)
-    larger = widened_atlas(atlas, K)
-    is_held = held_by_new(larger, z, m)
+    guards = _guards(atlas, K, _rows_at_hand(network, known), lesson.allowed)
+    base = guarded(atlas, guards.z)
+    n_fixed = len(base.landmarks)
+    larger = widened_atlas(base, K)
+    is_held = held_by_new(larger, z, n_fixed)
     if not bool(is_held.any()):
-        return _Grown(network, novel[:0].numpy(), len(K))
+        return _Grown(*none, n_vetoed=len(K))
     newcomers = _newcomers(model, network, lesson, is_held.numpy(), known)
     growth = Growth(*(parameters[name] for name in ("dof", "exaggeration", "fidelity_weight")))
-    settle(larger, m, newcomers, growth, journal=lesson.journal, generator=lesson.generator)
-    smaller = _veto(atlas, larger, _watched_codes(network, known), lesson.allowed)
-    left = smaller.landmarks[m:]
-    nearest = novel[nearest_rows(left, z[novel])] if len(left) else novel[:0]
+    settle(larger, n_fixed, newcomers, growth, journal=lesson.journal, generator=lesson.generator)
+    left = _harmless(atlas, larger, _watched_codes(network, known), lesson.allowed)
+    if not bool((left >= n_fixed).any()):
+        return _Grown(*none, n_vetoed=len(K))
+    is_left = torch.isin(torch.arange(len(larger.landmarks)), left)
     grown = copy.deepcopy(network)
-    grown.projection = smaller.eval()
-    return _Grown(grown.eval(), nearest.numpy(), len(larger.landmarks) - len(smaller.landmarks))
+    grown.projection = without(larger, (~is_left).nonzero()[:, 0]).eval()
+    nearest = novel[nearest_rows(larger.landmarks[left[left >= n_fixed]], z[novel])].numpy()
+    rows, numbers = lesson.X[nearest], number_of_rows(model) + nearest
+    stand = guards.row[is_left[m:n_fixed]].numpy()
+    if len(stand):
+        rows = np.concatenate([as_rows(known.rows)[stand].astype(rows.dtype), rows])
+        numbers = np.concatenate([cast(Array, known.numbers)[stand], numbers])
+    return _Grown(grown.eval(), rows, numbers, len(stand), len(K) - len(nearest))
 
 
 def _newcomers(
@@ -315,21 +332,48 @@ def _watched_codes(network: MapNetwork, known: Known) -> Tensor:
     return torch.cat(parts)
 
 
+class _Guards(NamedTuple):
+    """Known rows that get a landmark of their own."""
+
+    row: Tensor  # (g,)
+    z: Tensor  # (g, L)
+
+
 @torch.no_grad()
-def _veto(
-    atlas: AtlasProjection, larger: AtlasProjection, z: Tensor, allowed: float
-) -> AtlasProjection:
-    """The larger atlas without the landmarks that hold a known row which moved too far."""
-    m = len(atlas.landmarks)
+def _guards(atlas: AtlasProjection, K: Tensor, z: Tensor, allowed: float) -> _Guards:
+    """Rows of `z` that new landmarks `K` would hold, and those that their own guards would move."""
+    places = _in_blocks(atlas, z)
+    chosen = held_by_new(widened_atlas(atlas, K), z, len(atlas.landmarks))
+    for _ in range(GUARD_ROUNDS if len(z) else 0):
+        way = (_in_blocks(guarded(atlas, z[chosen]), z) - places).norm(dim=1)
+        moved = (way > allowed) & ~chosen
+        if not bool(moved.any()):
+            break
+        chosen |= moved
+    return _Guards(chosen.nonzero()[:, 0], z[chosen])
+
+
+def _rows_at_hand(network: MapNetwork, known: Known) -> Tensor:
+    """Codes of the known rows whose training numbers are known too."""
+    if known.rows is None or known.numbers is None:
+        return _atlas(network).landmarks[:0]
+    return _codes(network, as_rows(known.rows[: len(known.numbers)]))
+
+
+@torch.no_grad()
+def _harmless(atlas: AtlasProjection, larger: AtlasProjection, z: Tensor, allowed: float) -> Tensor:
+    """Landmarks of the larger atlas but new ones that hold a known row which moved too far."""
+    m, left = len(atlas.landmarks), torch.arange(len(larger.landmarks))
     places = _in_blocks(atlas, z)
     while True:
         way = (_in_blocks(larger, z) - places).norm(dim=1)
         too_far = z[way > allowed]
         if not len(too_far) or len(larger.landmarks) == m:
-            return larger
+            return left
         index, weights = larger.landmark_weights(too_far)
         guilty = torch.unique(index[(weights > 0) & (index >= m)])
         larger = without(larger, guilty)
+        left = left[~torch.isin(torch.arange(len(left)), guilty)]
 
 
 def _in_blocks(atlas: AtlasProjection, z: Tensor) -> Tensor:
@@ -383,11 +427,11 @@ def _store(
     remember(model, X, n_before, np.random.default_rng(seed))
     model.network_ = network
     kept = model._landmark_rows
-    fresh = X[grown.nearest].astype(kept.dtype)
+    fresh = grown.rows.astype(kept.dtype)
     if kept.size and np.isnan(kept).all():  # the file kept no rows, and those of today stay out too
         fresh = np.full_like(fresh, np.nan)
     model._landmark_rows = np.concatenate([kept, fresh])
-    model.landmark_indices_ = np.concatenate([model.landmark_indices_, n_before + grown.nearest])
+    model.landmark_indices_ = np.concatenate([model.landmark_indices_, grown.numbers])
     _store_places(model, X)
     _store_calibration(model, X, calibration, n_before)
 
