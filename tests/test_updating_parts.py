@@ -6,6 +6,7 @@ import torch
 
 from ptsne.networks import AtlasProjection
 from ptsne.updating.growing import held_by_new, widened_atlas, without
+from ptsne.updating.guarding import guarded, guards_of, harmless
 from ptsne.updating.neighborhood import groups, nearest_newcomers, newcomers_neighbors, weakened
 from ptsne.updating.novelty import group_level
 from ptsne.updating.room import free_spot
@@ -40,6 +41,31 @@ def test_a_free_spot_is_free_and_near():
         points = torch.from_numpy(rng.normal(size=(50, k)))
         away = free_spot(1.0, points, points[:1], torch.ones(1).double())
         assert torch.cdist(away[None], points).min() >= 1
+
+
+def test_guards_keep_the_map_where_they_stand(fitted):
+    atlas = fitted.network_.projection
+    z = torch.from_numpy(fitted.network_.encoder(torch.from_numpy(OLD).float()).detach().numpy())
+    z = z.to(atlas.landmarks)[::7]
+    larger = guarded(atlas, z)
+    index, weights = larger.landmark_weights(z)
+    is_alone = weights.amax(1) == 1
+    assert is_alone.sum() > len(z) / 2
+    own = torch.arange(len(z)) + len(atlas.landmarks)
+    assert (index.gather(1, weights.argmax(1, keepdim=True))[:, 0] == own)[is_alone].all()
+    torch.testing.assert_close(larger(z)[is_alone], atlas(z)[is_alone])
+    assert not torch.allclose(widened_atlas(atlas, z)(z), atlas(z), atol=0.1)
+
+
+def test_known_rows_that_new_landmarks_hold_get_guards_and_the_rest_a_veto(fitted):
+    atlas = fitted.network_.projection
+    z = atlas.landmarks.detach() + 0.01
+    assert guards_of(atlas, z[:2], z, 0.0).row[:2].tolist() == [0, 1]
+    assert not len(guards_of(atlas, z[:2] + 1e3, z, 0.0).row)
+    larger = widened_atlas(atlas, z[:2])  # at place 0, where no known row was
+    left = harmless(atlas, larger, z, 1e-6)
+    assert left.tolist() == [*range(len(atlas.landmarks))]
+    assert len(harmless(atlas, larger, z[2:] + 1e3, 1e-6)) == len(larger.landmarks)
 
 
 def test_an_atlas_with_idle_landmarks_is_the_same_map(fitted):

@@ -25,7 +25,7 @@ class Course(NamedTuple):
 
 # Few rows: a step of the places costs a thirteenth of one of the fine-tuning. Of 10,000 MNIST or
 # Fashion-MNIST rows 380 and 352 of them map as well as 204 and 408, in a tenth less time.
-# Many rows have many landmarks, whose places take longer and cost a fortieth: of 55,000 MNIST rows
+# Many rows have many landmarks, whose places take longer and cost a 25th: of 55,000 MNIST rows
 # 800 steps, not 384, win .007 of the recall of new rows and .05 of the KL. Each further step of the
 # fine-tuning wins fidelity.
 COURSE = {"few": Course(800, 0.085, 0.475), "many": Course(1100, 0.06, 0.72)}

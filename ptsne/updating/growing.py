@@ -104,17 +104,6 @@ def widened_atlas(atlas: AtlasProjection, K: Tensor) -> AtlasProjection:
 
 
 @torch.no_grad()
-def guarded(atlas: AtlasProjection, z: Tensor) -> AtlasProjection:
-    """A copy with a landmark at each of the codes `z` (g, L), where the map stays as it is."""
-    larger, m = widened_atlas(atlas, z), len(atlas.landmarks)
-    index, weights = atlas.landmark_weights(z)
-    nearest = index.gather(1, weights.argmax(1, keepdim=True)).squeeze(1)
-    larger.places[m:] = atlas(z) - z @ atlas.tilt.T
-    larger.charts[m:] = atlas.charts[nearest]
-    return larger
-
-
-@torch.no_grad()
 def without(atlas: AtlasProjection, dropped: Tensor) -> AtlasProjection:
     """A copy without some landmarks, given by number."""
     kept = torch.ones(len(atlas.landmarks), dtype=torch.bool)

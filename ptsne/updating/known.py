@@ -49,22 +49,22 @@ class Known(NamedTuple):
         Rows at hand, else those of the landmarks; None where a file kept none.
     witnesses : str
         What is watched, in words.
+    numbers : ndarray of shape (n,)
+        Training numbers of the first n of `rows`; the others have none.
     is_complete : bool
         Whether they are all rows that the map was ever given.
     codes : ndarray of shape (n, L) or None
         Codes of rows that are not at hand.
     n_unwatched : int
         Rows that the map was given, and of which there is nothing.
-    numbers : ndarray of shape (n,) or None
-        Training numbers of the first n of `rows`; the others have none.
     """
 
     rows: Any
     witnesses: str
+    numbers: NDArray[np.int64]
     is_complete: bool
     codes: Array | None = None
     n_unwatched: int = 0
-    numbers: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, model: Model) -> "Known":
@@ -72,8 +72,7 @@ class Known(NamedTuple):
         at_hand = model._training_rows
         if at_hand is not None and model._training_numbers is None:
             rows = as_matrix(at_hand)
-            numbers = np.arange(rows.shape[0])
-            return cls(rows, "training rows", is_complete=True, numbers=numbers)
+            return cls(rows, "training rows", np.arange(rows.shape[0]), is_complete=True)
         kept = model._landmark_rows
         is_there = ~np.isnan(kept).any(1)
         kept, numbers = kept[is_there], model.landmark_indices_[is_there]
@@ -86,10 +85,10 @@ class Known(NamedTuple):
         return cls(
             stack([*at_hand_too, kept]) if at_hand_too or len(kept) else None,
             " and ".join([*words, "codes of known rows"] if codes is not None else words),
+            numbers,
             is_complete=False,
             codes=codes,
             n_unwatched=max(0, number_of_rows(model) - n_seen),
-            numbers=numbers,
         )
 
     def beside(self, keep: Rows | None) -> "Known":

@@ -28,12 +28,12 @@ from ptsne.updating.drift import Drift, Movement, Qualities, judged
 from ptsne.updating.growing import (
     Growth,
     Newcomers,
-    guarded,
     held_by_new,
     settle,
     widened_atlas,
     without,
 )
+from ptsne.updating.guarding import guarded, guards_of, harmless
 from ptsne.updating.known import Known, Model, as_rows, bring_to_hand, number_of_rows, remember
 from ptsne.updating.neighborhood import groups, nearest_newcomers, newcomers_neighbors, weakened
 from ptsne.updating.novelty import AROUND, group_level, local_percentiles
@@ -46,8 +46,6 @@ FEW_LANDMARKS = 200
 """Up to so many landmarks, every third novel row gets one: fine ones disturb fewer known rows."""
 LEAST_DENSITY = 1 / 8
 """Landmarks for a novel row beyond: known regions of a long stream have ever fewer."""
-GUARD_ROUNDS = 20
-"""Times that known rows are sought which the landmarks of others would move."""
 ANCHORS = 20_000
 """Known rows among which neighbours of the newcomers are sought."""
 
@@ -254,7 +252,7 @@ def _grow(model: Model, network: MapNetwork, lesson: _Lesson, known: Known) -> _
     density = max(LEAST_DENSITY, m / max(m, number_of_rows(model)))
     n_new = max(1, min(len(novel) // 3, FEW_LANDMARKS), round(len(novel) * density))
     K, _, _ = choose_landmarks(z[novel], n_new, lesson.generator)
-    guards = _guards(atlas, K, _rows_at_hand(network, known), lesson.allowed)
+    guards = guards_of(atlas, K, _rows_at_hand(network, known), lesson.allowed)
     base = guarded(atlas, guards.z)
     n_fixed = len(base.landmarks)
     larger = widened_atlas(base, K)
@@ -264,7 +262,7 @@ def _grow(model: Model, network: MapNetwork, lesson: _Lesson, known: Known) -> _
     newcomers = _newcomers(model, network, lesson, is_held.numpy(), known)
     growth = Growth(*(parameters[name] for name in ("dof", "exaggeration", "fidelity_weight")))
     settle(larger, n_fixed, newcomers, growth, journal=lesson.journal, generator=lesson.generator)
-    left = _harmless(atlas, larger, _watched_codes(network, known), lesson.allowed)
+    left = harmless(atlas, larger, _watched_codes(network, known), lesson.allowed)
     if not bool((left >= n_fixed).any()):
         return _Grown(*none, n_vetoed=len(K))
     is_left = torch.isin(torch.arange(len(larger.landmarks)), left)
@@ -275,7 +273,7 @@ def _grow(model: Model, network: MapNetwork, lesson: _Lesson, known: Known) -> _
     stand = guards.row[is_left[m:n_fixed]].numpy()
     if len(stand):
         rows = np.concatenate([as_rows(known.rows)[stand].astype(rows.dtype), rows])
-        numbers = np.concatenate([cast(Array, known.numbers)[stand], numbers])
+        numbers = np.concatenate([known.numbers[stand], numbers])
     return _Grown(grown.eval(), rows, numbers, len(stand), len(K) - len(nearest))
 
 
@@ -332,52 +330,11 @@ def _watched_codes(network: MapNetwork, known: Known) -> Tensor:
     return torch.cat(parts)
 
 
-class _Guards(NamedTuple):
-    """Known rows that get a landmark of their own."""
-
-    row: Tensor  # (g,)
-    z: Tensor  # (g, L)
-
-
-@torch.no_grad()
-def _guards(atlas: AtlasProjection, K: Tensor, z: Tensor, allowed: float) -> _Guards:
-    """Rows of `z` that new landmarks `K` would hold, and those that their own guards would move."""
-    places = _in_blocks(atlas, z)
-    chosen = held_by_new(widened_atlas(atlas, K), z, len(atlas.landmarks))
-    for _ in range(GUARD_ROUNDS if len(z) else 0):
-        way = (_in_blocks(guarded(atlas, z[chosen]), z) - places).norm(dim=1)
-        moved = (way > allowed) & ~chosen
-        if not bool(moved.any()):
-            break
-        chosen |= moved
-    return _Guards(chosen.nonzero()[:, 0], z[chosen])
-
-
 def _rows_at_hand(network: MapNetwork, known: Known) -> Tensor:
     """Codes of the known rows whose training numbers are known too."""
-    if known.rows is None or known.numbers is None:
+    if known.rows is None:
         return _atlas(network).landmarks[:0]
     return _codes(network, as_rows(known.rows[: len(known.numbers)]))
-
-
-@torch.no_grad()
-def _harmless(atlas: AtlasProjection, larger: AtlasProjection, z: Tensor, allowed: float) -> Tensor:
-    """Landmarks of the larger atlas but new ones that hold a known row which moved too far."""
-    m, left = len(atlas.landmarks), torch.arange(len(larger.landmarks))
-    places = _in_blocks(atlas, z)
-    while True:
-        way = (_in_blocks(larger, z) - places).norm(dim=1)
-        too_far = z[way > allowed]
-        if not len(too_far) or len(larger.landmarks) == m:
-            return left
-        index, weights = larger.landmark_weights(too_far)
-        guilty = torch.unique(index[(weights > 0) & (index >= m)])
-        larger = without(larger, guilty)
-        left = left[~torch.isin(torch.arange(len(left)), guilty)]
-
-
-def _in_blocks(atlas: AtlasProjection, z: Tensor) -> Tensor:
-    return torch.cat([atlas(part) for part in torch.split(z, 4096)])
 
 
 # ---- afterwards ----
