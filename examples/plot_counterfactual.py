@@ -74,6 +74,8 @@ figure.savefig("counterfactual.png", dpi=150)
 # What was learned, in a sentence.
 words = []
 for line in change.to_frame().itertuples():
+    if abs(line.change) < 0.05:
+        continue  # would be told as 0.0
     part, dimension, _ = line.feature.split()  # such as petal length (cm)
     more, less = {"length": ("longer", "shorter"), "width": ("wider", "narrower")}[dimension]
     words.append(f"{abs(line.change):.1f} cm {more if line.change > 0 else less} {part}s")

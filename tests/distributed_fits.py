@@ -96,11 +96,11 @@ class Cut(Exception):
 
 
 def cut(steps):
-    """Steps of which every process leaves the fine-tuning after a dozen."""
+    """Steps of which every process leaves the fine-tuning after two dozen."""
 
     def counted(journal, phase, *arguments, **options):
         for step in steps(journal, phase, *arguments, **options):
-            if phase == "fine-tuning" and step == 12:
+            if phase == "fine-tuning" and step == 24:
                 raise Cut
             yield step
 
@@ -109,7 +109,7 @@ def cut(steps):
 
 def resumed(folder):
     """A fit in batches, and one that was cut off and went on."""
-    parameters = {"encoder": network(4), "reconstruction_weight": 0.1, "max_iter": 60}
+    parameters = {"encoder": network(4), "reconstruction_weight": 0.1, "max_iter": 80}
     batches = partial(finetuning.FineTuning, batch_size=64)
     with mock.patch.object(defaults, "FineTuning", batches):
         yield "whole", fit(IRIS, **parameters).embedding_

@@ -1,4 +1,4 @@
-"""Neighbours: exact, projected, by cells, by pynndescent; metrics, ties, refusals."""
+"""Neighbours: exact, by cells, by pynndescent; metrics, ties, refusals."""
 
 import numpy as np
 import pynndescent
@@ -195,14 +195,19 @@ def test_where_none_is_missing_none_is_searched_again(rows, monkeypatch):
 def test_auto_is_exact_up_to_its_limit(rows, monkeypatch):
     monkeypatch.setattr(pynndescent, "NNDescent", Forgetful)
     monkeypatch.setattr("ptsne.affinities.neighbors._complete", lambda *_: None)
-    exact = nearest_neighbors(rows, 9)
-    monkeypatch.setattr("ptsne.affinities.neighbors.NO_PRODUCT_LIMIT", 59)
-    np.testing.assert_array_equal(nearest_neighbors(rows, 9).indices, exact.indices)
-    assert (nearest_neighbors(sparse.csr_array(rows), 9).indices[0] != exact.indices[0]).any()
-    assert (nearest_neighbors(rows, 9, metric="manhattan").indices[0] != exact.indices[0]).any()
-    monkeypatch.setattr("ptsne.affinities.neighbors.EXACT_LIMIT", 59)
-    assert (nearest_neighbors(rows, 9).indices[0] != exact.indices[0]).any()
-    np.testing.assert_array_equal(nearest_neighbors(rows, 9, method="exact").indices, exact.indices)
+    monkeypatch.setattr("ptsne.affinities.cells.ROWS_PER_CELL", 5)
+    monkeypatch.setattr("ptsne.affinities.cells.EXACT_LIMIT", 50)
+    kinds = ((rows, "euclidean"), (sparse.csr_array(rows), "euclidean"), (rows, "manhattan"))
+    for X, metric in kinds:
+        exact = nearest_neighbors(X, 9, metric=metric, method="exact").indices
+        monkeypatch.setattr("ptsne.affinities.neighbors.EXACT_LIMIT", 60)
+        np.testing.assert_array_equal(nearest_neighbors(X, 9, metric=metric).indices, exact)
+        monkeypatch.setattr("ptsne.affinities.neighbors.EXACT_LIMIT", 59)
+        found = nearest_neighbors(X, 9, metric=metric, random_state=0).indices
+        assert (found != exact).any()
+        method = "cells" if X is rows and metric == "euclidean" else "pynndescent"
+        again = nearest_neighbors(X, 9, metric=metric, method=method, random_state=0).indices
+        np.testing.assert_array_equal(found, again)
 
 
 def wide_rows(n_rows=800, n_columns=300):
@@ -213,42 +218,12 @@ def wide_rows(n_rows=800, n_columns=300):
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_projected_search_finds_nearly_all_at_their_distances(metric):
-    X = wide_rows()
-    before = global_state()
-    found, again = (
-        nearest_neighbors(X, 20, metric=metric, method="projected", random_state=0)
-        for _ in range(2)
-    )
-    exact = nearest_neighbors(X, 20, metric=metric)
-    is_same = found.indices == exact.indices
-    assert is_same.mean() > 0.97
-    np.testing.assert_allclose(found.distances[is_same], exact.distances[is_same], rtol=1e-9)
-    assert (found.indices != np.arange(len(X))[:, None]).all()
-    np.testing.assert_array_equal(found.indices, again.indices)
-    np.testing.assert_array_equal(global_state(), before)
-
-
-def test_projected_search_is_for_many_dense_rows_of_many_columns(monkeypatch):
-    X = wide_rows(60)
-    monkeypatch.setattr("ptsne.affinities.neighbors.EXACT_LIMIT", 59)
-    monkeypatch.setattr("ptsne.affinities.neighbors.N_AXES", 3)  # ranks differently, so is seen
-    exact = nearest_neighbors(X, 9, method="exact")
-    automatic, projected = (
-        nearest_neighbors(X, 9, method=m, random_state=0) for m in ("auto", "projected")
-    )
-    np.testing.assert_array_equal(automatic.indices, projected.indices)
-    assert (projected.indices != exact.indices).any()
-    for rows, metric in ((sparse.csr_array(X), "euclidean"), (X, "manhattan")):
-        with pytest.raises(ValueError, match='use method="pynndescent"'):
-            nearest_neighbors(rows, 9, metric=metric, method="projected")
-
-
-@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_cells_find_nearly_all_at_their_distances(metric, monkeypatch):
+@pytest.mark.parametrize("n_columns", [8, 300])  # 300: ranked by 128 principal components
+def test_cells_find_nearly_all_at_their_distances(n_columns, metric, monkeypatch):
     monkeypatch.setattr("ptsne.affinities.cells.EXACT_LIMIT", 100)
-    X = wide_rows(1500, 8) + 1000
+    X = wide_rows(1500, n_columns) + 1000
     X[7] = X[3]
+    before = global_state()
     found, again = (
         nearest_neighbors(X, 20, metric=metric, method="cells", random_state=0) for _ in range(2)
     )
@@ -260,12 +235,14 @@ def test_cells_find_nearly_all_at_their_distances(metric, monkeypatch):
     )
     assert (found.indices != np.arange(len(X))[:, None]).all()
     np.testing.assert_array_equal(found.indices, again.indices)
+    np.testing.assert_array_equal(global_state(), before)
 
 
 def test_where_near_cells_hold_too_few_rows_all_are_compared(monkeypatch):
     monkeypatch.setattr("ptsne.affinities.cells.EXACT_LIMIT", 100)
     monkeypatch.setattr("ptsne.affinities.cells.ROWS_PER_CELL", 5)
     monkeypatch.setattr("ptsne.affinities.cells.FEWEST_PROBED", 2)
+    monkeypatch.setattr("ptsne.affinities.cells.PROBED_SHARE", 0.01)
     X = wide_rows(200, 8)
     found, exact = (nearest_neighbors(X, 60, method=m, random_state=0) for m in ("cells", "exact"))
     np.testing.assert_allclose(found.distances, exact.distances, rtol=1e-5)

@@ -71,7 +71,7 @@ def test_products_of_ten_bits_rank_nothing(monkeypatch):
 
 def test_cells_on_a_device_are_larger_and_their_rows_go_there_at_once():
     X = rows("blob", np.float32)
-    there, here = (cells._Rows.of(X, torch.device(name)) for name in ("meta", "cpu"))
+    there, here = (cells._Rows.of(X, None, torch.device(name)) for name in ("meta", "cpu"))
     assert (there.resident.device.type, there.resident.shape) == ("meta", X.shape)
     assert (there.per_cell, there.score_bytes) == (cells.GPU_ROWS_PER_CELL, cells.GPU_SCORE_BYTES)
     assert here.resident is None
@@ -87,8 +87,8 @@ def test_cells_of_rows_that_stay_on_a_device_are_those_of_rows_in_memory(monkeyp
         return np.random.RandomState(0)
 
     wanted = cells.search_cells(X, 12, random_state=draw(), exact_limit=100)
-    resident = cells._Rows(X, torch.device("cpu"), torch.from_numpy(X), 10, 2**12)
-    monkeypatch.setattr(cells._Rows, "of", lambda X, device: resident)
+    resident = cells._Rows(X, None, torch.device("cpu"), torch.from_numpy(X), 10, 2**12)
+    monkeypatch.setattr(cells._Rows, "of", lambda X, whole, device: resident)
     found = cells.search_cells(X, 12, random_state=draw(), exact_limit=100)
     np.testing.assert_array_equal(found.distances, wanted.distances)
     np.testing.assert_array_equal(found.indices[300:], wanted.indices[300:])

@@ -196,7 +196,7 @@ def test_a_fit_that_was_cut_off_goes_on_in_every_process(processes):
     one, first, second = processes
     np.testing.assert_array_equal(first["resumed-again"], second["resumed-again"])
     np.testing.assert_array_equal(first["resumed-heard"], one["resumed-heard"])
-    assert one["resumed-heard"][0] == 20  # of the fine-tuning, whose first ten steps were kept
+    assert one["resumed-heard"][0] == 30  # of the fine-tuning, whose first twenty steps were kept
     assert one["resumed-is_removed"]
     assert first["resumed-is_removed"]
 

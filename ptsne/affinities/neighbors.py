@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,20 +27,15 @@ from ptsne.affinities.tensors import TensorScan
 if TYPE_CHECKING:
     from numpy.random import RandomState
 
-METHODS = ("auto", "exact", "projected", "cells", "pynndescent")
+METHODS = ("auto", "exact", "cells", "pynndescent")
 
-# Up to here the search over all pairs is as cheap on a CPU as the graph search, or cheaper: 30,000
-# rows take 24 (784 columns) or 6 (50 columns) CPU seconds against 52 or 37, of which 28 compile.
-EXACT_LIMIT = 50_000
-NO_PRODUCT_LIMIT = 20_000  # Manhattan distances and sparse rows have no fast matrix product
-# Above, and up to here, ranking by principal components is the cheapest where there are many
-# columns. 60,000 MNIST rows: 99.8 % of the 90 nearest are among the 150 nearest in 100 components.
-PROJECTED_LIMIT = 150_000
-N_AXES = 100
+EXACT_LIMIT = 20_000
+"""Rows up to which all pairs are compared on a CPU: 5 seconds of two cores with 784 columns."""
+N_AXES = 128
+"""Principal components that rank rows of twice as many columns or more, on a CPU."""
 # On a GPU all pairs of 1.3 million rows are some 10^12 scores, of 10 million 10^14: beyond this
 # many rows cells of rows are compared.
 GPU_EXACT_LIMIT = 2_000_000
-SPARE_SHARE = 2 / 3
 
 
 def nearest_neighbors(
@@ -68,13 +62,12 @@ def nearest_neighbors(
         Neighbours per row, the row itself not counted; from 1 to N - 1.
     metric : {"euclidean", "cosine", "manhattan"}, default="euclidean"
         ``"cosine"`` is 1 - cos; a zero row is at distance 1 from every other, 0 from zero rows.
-    method : {"auto", "exact", "projected", "cells", "pynndescent"}, default="auto"
-        ``"auto"`` is exact up to 50,000 rows (20,000 if sparse or "manhattan"), and up to 2 million
-        on a GPU. Above, neighbours are approximate, their distances are not: ``"projected"`` ranks
-        all pairs by their first 100 principal components and measures the best (dense rows of 200
-        columns or more, up to 150,000; not for "manhattan"); ``"cells"``, on a GPU, compares a row
-        with the rows of near cells (dense rows; not for "manhattan"); else pynndescent searches a
-        graph.
+    method : {"auto", "exact", "cells", "pynndescent"}, default="auto"
+        ``"auto"`` is exact up to 20,000 rows, and up to 2 million on a GPU. Above, neighbours are
+        approximate, their distances are not: ``"cells"`` compares a row with the rows of near cells
+        (dense rows; not for "manhattan"), on a CPU by the first 128 principal components where
+        there are 256 columns or more, and measures the best in all columns; else pynndescent
+        searches a graph.
     random_state : int, RandomState or None, default=None
         Seed of the graph search and of the components; the exact search draws nothing.
     device : str or torch.device, default="cpu"
@@ -103,8 +96,6 @@ def nearest_neighbors(
     chosen = _resolve_method(method, rows, metric, device)
     if chosen == "exact":
         found = _search(rows, rows, n_neighbors, metric, device, exclude_self=True)
-    elif chosen == "projected":
-        found = _search_projected(rows, n_neighbors, random_state)
     elif chosen == "cells":
         found = _search_in_cells(rows, n_neighbors, random_state, device)
     else:
@@ -182,19 +173,16 @@ def _resolve_method(method: str, rows: Rows, metric: str, device: str | torch.de
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     has_product = metric != "manhattan" and not sparse.issparse(rows)
-    if method in {"projected", "cells"} and not has_product:
+    if method == "cells" and not has_product:
         raise ValueError(
-            f'method="{method}" needs dense rows and the metric "euclidean" or "cosine"; '
+            'method="cells" needs dense rows and the metric "euclidean" or "cosine"; '
             'use method="pynndescent"'
         )
     if method != "auto":
         return method
-    if _has_cuda(device):
-        return "cells" if has_product and rows.shape[0] > GPU_EXACT_LIMIT else "exact"
-    if rows.shape[0] <= (EXACT_LIMIT if has_product else NO_PRODUCT_LIMIT):
+    if rows.shape[0] <= (GPU_EXACT_LIMIT if _has_cuda(device) else EXACT_LIMIT):
         return "exact"
-    is_wide = has_product and rows.shape[1] >= 2 * N_AXES
-    return "projected" if is_wide and rows.shape[0] <= PROJECTED_LIMIT else "pynndescent"
+    return "cells" if has_product else "pynndescent"
 
 
 def is_searched_exactly(X: Any, *, metric: str, device: str | torch.device) -> bool:
@@ -234,18 +222,6 @@ def _search(
     return found
 
 
-def _search_projected(
-    rows: Rows, n_neighbors: int, random_state: int | RandomState | None
-) -> Neighbors:
-    """Rank all pairs by principal components, then measure the best in all columns."""
-    n_axes = min(N_AXES, *rows.shape)
-    projected = PCA(n_axes, random_state=random_state).fit_transform(rows)
-    plane = Plane.of(projected, projected, torch.float32, "cpu")
-    n_spare = math.ceil(SPARE_SHARE * n_neighbors)
-    scan = Scan(rows, rows, n_neighbors, 2, exclude_self=True, n_spare=n_spare)
-    return scan.run(plane.score, np.arange(rows.shape[0]))[0]
-
-
 def _search_in_cells(
     rows: Rows,
     n_neighbors: int,
@@ -253,11 +229,14 @@ def _search_in_cells(
     device: str | torch.device,
 ) -> Neighbors:
     """Compare rows of near cells, centred so that float32 scores stay sharp."""
+    rng = check_random_state(random_state)
     centred = (rows - rows.mean(axis=0)).astype(np.float32)
-    where = device if _has_cuda(device) else "cpu"
-    return search_cells(
-        centred, n_neighbors, random_state=check_random_state(random_state), device=where
-    )
+    if _has_cuda(device):
+        return search_cells(centred, n_neighbors, random_state=rng, device=device)
+    if rows.shape[1] < 2 * N_AXES:
+        return search_cells(centred, n_neighbors, random_state=rng)
+    projected = PCA(min(N_AXES, len(rows)), random_state=rng).fit_transform(centred)
+    return search_cells(projected, n_neighbors, random_state=rng, whole=centred)
 
 
 def _descend(

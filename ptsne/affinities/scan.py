@@ -89,13 +89,12 @@ class Scan(NamedTuple):
     n_neighbors: int
     order: int
     exclude_self: bool
-    n_spare: int = SPARE
 
     def run(self, score: Score, rows: Indices) -> tuple[Neighbors, NDArray[np.float64]]:
         """Neighbours of some query rows, and the score of their last candidate, (len(rows),)."""
         # the score of the last candidate is infinite where every training row was a candidate
         n_available = self.train.shape[0] - self.exclude_self
-        n_candidates = min(self.n_neighbors + self.n_spare, n_available)
+        n_candidates = min(self.n_neighbors + SPARE, n_available)
         found = Neighbors(
             np.empty((len(rows), self.n_neighbors), dtype=np.int64),
             np.empty((len(rows), self.n_neighbors)),

@@ -30,6 +30,7 @@ FIDELITY_SHARE = 0.5
 RANK = 128
 """Principal directions in which a linear encoder of many columns is fine-tuned."""
 REFRESH = 10
+"""Steps between two searches for landmarks among all; in the second half, at low rates, twice."""
 RECORD_EVERY = 10
 ROWS_IN_CACHE = 512
 CANDIDATE_MARGIN = 3.0
@@ -174,7 +175,7 @@ def _descend(
 
     with task.journal.interruptible():
         parts = network, adam, best, step
-        for iteration in task.journal.steps("fine-tuning", n_steps, *parts, stride=REFRESH):
+        for iteration in task.journal.steps("fine-tuning", n_steps, *parts, stride=2 * REFRESH):
             recorded = (iteration + 1) % RECORD_EVERY == 0 or iteration + 1 == n_steps
             loss, kl = loss_of(iteration, recorded)
             adam.descend(loss, linear(iteration, n_steps))
@@ -202,7 +203,7 @@ class _Step:
         self.task, self.settings = task, settings
         self.inputs = inputs
         self.batches = _batches(len(task.X), settings.batch_size, task.generator)
-        self.candidates = _Candidates()
+        self.candidates = _Candidates(settings.n_iterations)
         self.z, self.y = embed(network, task.X)
         self.all_y, self.own = self.y, task.world.rows(task.world.count(self.y))
         n = min(len(self.z), settings.batch_size) * self.z.shape[1]
@@ -359,11 +360,15 @@ class _Candidates:
     _index: Tensor
     _valid: Tensor
 
+    def __init__(self, n_steps: int) -> None:
+        self.n_steps = n_steps
+
     @torch.no_grad()
     def __call__(
         self, atlas: AtlasProjection, z: Tensor, iteration: int, *, is_fresh: bool
     ) -> Pairs:
-        if is_fresh or iteration % REFRESH == 0:
+        every = REFRESH if iteration < self.n_steps / 2 else 2 * REFRESH
+        if is_fresh or iteration % every == 0:
             self._index, self._valid = _all_candidates(atlas, z)
         scores = _candidate_scores(atlas, z, self._index, self._valid)
         active = scores > sparsemax_threshold(scores).unsqueeze(1)
