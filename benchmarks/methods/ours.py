@@ -3,8 +3,6 @@
 import numpy as np
 
 from ptsne import ParametricTSNE
-from ptsne.affinities import nearest_neighbors
-from ptsne.affinities.neighbors import EXACT_LIMIT
 
 NOTE = "explain and its rows per second include W, b and contributions of every row"
 WARM_UP_ROWS = 300
@@ -21,8 +19,6 @@ class Method:
         tiny = ParametricTSNE(random_state=0, **brief).fit(rows)
         tiny.transform(rows)
         tiny.explain(rows)
-        if len(X) > EXACT_LIMIT:
-            nearest_neighbors(rows, 90, method="pynndescent", random_state=0)
 
     def fit(self, X):
         return self.estimator.fit_transform(X)

@@ -85,7 +85,7 @@ def found():
         "many_rows": f"{defaults.MANY_ROWS:,}",
         **{f"{part}_{rows}": course(rows, part) for rows in defaults.COURSE for part in COURSE},
         "exact_rows": f"{neighbors.EXACT_LIMIT:,}",
-        "exact_sparse_rows": f"{neighbors.NO_PRODUCT_LIMIT:,}",
+        "n_axes": str(neighbors.N_AXES),
         "exact_pairs": f"{repulsion.engine.EXACT_ROWS['cpu']:,}",
         "exact_pairs_gpu": f"{repulsion.engine.EXACT_ROWS['cuda']:,}",
         "n_active": f"{mapping.N_ACTIVE:g}",
