@@ -8,7 +8,13 @@ from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
 import reference
-from ptsne.affinities import joint_probabilities, nearest_neighbors, query_neighbors, scan
+from ptsne.affinities import (
+    joint_probabilities,
+    nearest_neighbors,
+    query_neighbors,
+    scan,
+    search_cells,
+)
 
 METRICS = ["euclidean", "cosine", "manhattan"]
 
@@ -238,6 +244,14 @@ def test_cells_find_nearly_all_at_their_distances(n_columns, metric, monkeypatch
     np.testing.assert_array_equal(global_state(), before)
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e30])
+@pytest.mark.parametrize("n_columns", [8, 300])
+def test_cells_hold_rows_of_any_size(n_columns, size):
+    X = wide_rows(200, n_columns) * size
+    found, exact = (nearest_neighbors(X, 9, method=m, random_state=0) for m in ("cells", "exact"))
+    np.testing.assert_allclose(found.distances / size, exact.distances / size, rtol=1e-5)
+
+
 def test_where_near_cells_hold_too_few_rows_all_are_compared(monkeypatch):
     monkeypatch.setattr("ptsne.affinities.cells.EXACT_LIMIT", 100)
     monkeypatch.setattr("ptsne.affinities.cells.ROWS_PER_CELL", 5)
@@ -253,10 +267,12 @@ def test_a_gpu_compares_rows_of_cells_where_all_pairs_are_too_many(monkeypatch):
     monkeypatch.setattr("ptsne.affinities.neighbors._has_cuda", lambda device: True)
     monkeypatch.setattr("ptsne.affinities.neighbors.GPU_EXACT_LIMIT", 59)
     searched = []
-    monkeypatch.setattr(
-        "ptsne.affinities.neighbors.search_cells",
-        lambda X, k, random_state, device: searched.append((X.shape, k, device)),
-    )
+
+    def search(X, k, *, random_state, device):
+        searched.append((X.shape, k, device))
+        return search_cells(X, k, random_state=random_state)
+
+    monkeypatch.setattr("ptsne.affinities.neighbors.search_cells", search)
     nearest_neighbors(X, 9, device="cpu")
     assert searched == [(X.shape, 9, "cpu")]
     with pytest.raises(ValueError, match='method="cells" needs dense rows'):

@@ -228,15 +228,19 @@ def _search_in_cells(
     random_state: int | RandomState | None,
     device: str | torch.device,
 ) -> Neighbors:
-    """Compare rows of near cells, centred so that float32 scores stay sharp."""
+    """Compare rows of near cells, centred and scaled to at most 1, so that float32 holds them."""
     rng = check_random_state(random_state)
-    centred = (rows - rows.mean(axis=0)).astype(np.float32)
+    centred = rows - rows.mean(axis=0)
+    scale = max(-centred.min(), centred.max()) or 1.0
+    centred = np.divide(centred, scale, out=centred).astype(np.float32, copy=False)
     if _has_cuda(device):
-        return search_cells(centred, n_neighbors, random_state=rng, device=device)
-    if rows.shape[1] < 2 * N_AXES:
-        return search_cells(centred, n_neighbors, random_state=rng)
-    projected = PCA(min(N_AXES, len(rows)), random_state=rng).fit_transform(centred)
-    return search_cells(projected, n_neighbors, random_state=rng, whole=centred)
+        found = search_cells(centred, n_neighbors, random_state=rng, device=device)
+    elif rows.shape[1] < 2 * N_AXES:
+        found = search_cells(centred, n_neighbors, random_state=rng)
+    else:
+        projected = PCA(min(N_AXES, len(rows)), random_state=rng).fit_transform(centred)
+        found = search_cells(projected, n_neighbors, random_state=rng, whole=centred)
+    return Neighbors(found.indices, found.distances * float(scale))
 
 
 def _descend(
