@@ -236,12 +236,32 @@ def test_cells_find_nearly_all_at_their_distances(n_columns, metric, monkeypatch
     exact = nearest_neighbors(X, 20, metric=metric)
     is_same = found.indices == exact.indices
     assert is_same.mean() > 0.97
-    np.testing.assert_allclose(
-        found.distances[is_same], exact.distances[is_same], rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(found.distances[is_same], exact.distances[is_same], rtol=1e-9)
     assert (found.indices != np.arange(len(X))[:, None]).all()
     np.testing.assert_array_equal(found.indices, again.indices)
     np.testing.assert_array_equal(global_state(), before)
+
+
+def test_norms_tell_near_rows_where_components_leave_much_of_them(monkeypatch):
+    monkeypatch.setattr("ptsne.affinities.neighbors.N_AXES", 2)
+    rng = np.random.default_rng(0)
+    left = rng.normal(size=(800, 300)) * rng.uniform(0, 2, size=(800, 1))
+    X = np.hstack([30 * rng.normal(size=(800, 2)), left])
+    exact = nearest_neighbors(X, 20, method="exact").indices
+
+    def share(indices):
+        return np.mean([np.isin(*pair).mean() for pair in zip(exact, indices, strict=True)])
+
+    found = nearest_neighbors(X, 20, method="cells", random_state=0).indices
+    by_components = nearest_neighbors(X[:, :2], 30, method="exact").indices
+    assert share(found) > 0.95
+    assert share(by_components) < 0.8  # all that components alone would have measured
+
+
+def test_cells_measure_close_rows_far_from_zero():
+    X = np.repeat([[0.0], [1e9]], 40, axis=0) + np.random.default_rng(0).normal(size=(80, 3))
+    found, exact = (nearest_neighbors(X, 39, method=m, random_state=0) for m in ("cells", "exact"))
+    np.testing.assert_allclose(found.distances, exact.distances, rtol=1e-9)
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
@@ -249,7 +269,7 @@ def test_cells_find_nearly_all_at_their_distances(n_columns, metric, monkeypatch
 def test_cells_hold_rows_of_any_size(n_columns, size):
     X = wide_rows(200, n_columns) * size
     found, exact = (nearest_neighbors(X, 9, method=m, random_state=0) for m in ("cells", "exact"))
-    np.testing.assert_allclose(found.distances / size, exact.distances / size, rtol=1e-5)
+    np.testing.assert_allclose(found.distances / size, exact.distances / size, rtol=1e-9)
 
 
 def test_where_near_cells_hold_too_few_rows_all_are_compared(monkeypatch):

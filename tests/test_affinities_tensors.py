@@ -88,7 +88,7 @@ def test_cells_of_rows_that_stay_on_a_device_are_those_of_rows_in_memory(monkeyp
 
     wanted = cells.search_cells(X, 12, random_state=draw(), exact_limit=100)
     resident = cells._Rows(X, None, torch.device("cpu"), torch.from_numpy(X), 10, 2**12)
-    monkeypatch.setattr(cells._Rows, "of", lambda X, whole, device: resident)
+    monkeypatch.setattr(cells._Rows, "of", lambda X, squares, device: resident)
     found = cells.search_cells(X, 12, random_state=draw(), exact_limit=100)
     np.testing.assert_array_equal(found.distances, wanted.distances)
     np.testing.assert_array_equal(found.indices[300:], wanted.indices[300:])

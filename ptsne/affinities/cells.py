@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,8 +21,6 @@ EXACT_LIMIT = 20_000
 ROWS_PER_CELL = 256
 PROBED_SHARE = 0.3
 """Part of all cells that a row is compared with, up to `MOST_PROBED`."""
-SPARE_SHARE = 0.5
-"""Rows measured in all columns beyond k, in units of k, where principal components rank them."""
 FEWEST_PROBED, MOST_PROBED = 48, 192
 LLOYD_STEPS = 8
 SAMPLE_PER_CELL = 40
@@ -44,34 +41,25 @@ class _Cells(NamedTuple):
         return self.order[self.starts[cell] : self.starts[cell + 1]]
 
 
-class _Whole(NamedTuple):
-    """Rows in all columns, where others are ranked by their first principal components."""
-
-    X: Tensor  # (N, D)
-    squares: Tensor  # (N,), their squared norms
-
-    @classmethod
-    def of(cls, X: NDArray[np.float32]) -> _Whole:
-        return cls(torch.from_numpy(X), torch.from_numpy(np.linalg.vector_norm(X, axis=1) ** 2))
-
-
 @dataclass(frozen=True)
 class _Rows:
     """Rows that stay where they are, in memory or mapped, or go to a device as a whole."""
 
     X: NDArray[np.float32]
-    whole: _Whole | None
+    squares: NDArray[np.float32] | None
     device: torch.device
     resident: Tensor | None
     per_cell: int
     score_bytes: int
 
     @classmethod
-    def of(cls, X: NDArray[np.float32], whole: _Whole | None, device: torch.device) -> _Rows:
+    def of(
+        cls, X: NDArray[np.float32], squares: NDArray[np.float32] | None, device: torch.device
+    ) -> _Rows:
         if device.type == "cpu":
-            return cls(X, whole, device, None, ROWS_PER_CELL, SCORE_BYTES)
+            return cls(X, squares, device, None, ROWS_PER_CELL, SCORE_BYTES)
         resident = torch.from_numpy(X).to(device)
-        return cls(X, whole, device, resident, GPU_ROWS_PER_CELL, GPU_SCORE_BYTES)
+        return cls(X, squares, device, resident, GPU_ROWS_PER_CELL, GPU_SCORE_BYTES)
 
     def __len__(self) -> int:
         return len(self.X)
@@ -81,6 +69,12 @@ class _Rows:
         if self.resident is None:
             return torch.from_numpy(self.X if len(rows) == len(self.X) else self.X[rows])
         return self.resident[torch.from_numpy(rows).to(self.device)]
+
+    def squared_norms(self, rows: Indices, x: Tensor) -> Tensor:
+        """Squared norms (B,) of the rows `x` with these numbers."""
+        if self.squares is None:
+            return x.square().sum(1)
+        return torch.from_numpy(self.squares[rows]).to(self.device)
 
     def blocks(self, x: Tensor, n_columns: int) -> Iterator[Tensor]:
         """Parts of `x` whose scores with so many columns fit into a block."""
@@ -92,7 +86,7 @@ def search_cells(
     n_neighbors: int,
     *,
     random_state: RandomState,
-    whole: NDArray[np.float32] | None = None,
+    squares: NDArray[np.float32] | None = None,
     exact_limit: int | None = None,
     device: str | torch.device = "cpu",
 ) -> Neighbors:
@@ -110,10 +104,9 @@ def search_cells(
         k, from 1 to N - 1.
     random_state : RandomState
         Draws the rows that the centres start at.
-    whole : ndarray of shape (N, D), float32, optional
-        The rows in all columns, around zero, where X holds their first principal components. Rows
-        are compared by these, as if what is left of two rows were orthogonal, and the best are
-        measured in all columns. They do not go to a device.
+    squares : ndarray of shape (N,), float32, optional
+        Squared norms of the rows in all columns, where X holds their first principal components:
+        rows are compared as if what is left of two of them were orthogonal.
     exact_limit : int, optional
         Most rows for an exact search; 20,000 by default.
     device : str or torch.device
@@ -122,9 +115,9 @@ def search_cells(
     Returns
     -------
     Neighbors
-        Indices (N, k) and Euclidean distances (N, k), nearest first.
+        Indices (N, k) and Euclidean distances (N, k) in the columns of X, nearest first.
     """
-    rows = _Rows.of(X, None if whole is None else _Whole.of(whole), torch.device(device))
+    rows = _Rows.of(X, squares, torch.device(device))
     limit = EXACT_LIMIT if exact_limit is None else exact_limit
     cells = _one_cell(X) if len(X) <= limit else _group(rows, random_state)
     n_probed = min(MOST_PROBED, max(FEWEST_PROBED, int(PROBED_SHARE * len(cells.centres))))
@@ -192,30 +185,21 @@ def _candidates(cells: _Cells, near: Indices, n_neighbors: int) -> Indices:
 
 def _search_cell(rows: _Rows, members: Indices, candidates: Indices, found: Neighbors) -> None:
     """Neighbours of the rows of a cell among the candidates, in place."""
-    n_neighbors, whole = found.indices.shape[1], rows.whole
     near = rows.take(candidates)
+    squares = rows.squared_norms(candidates, near)
     place = torch.from_numpy(candidates).to(rows.device)
     own = torch.from_numpy(np.searchsorted(candidates, members)).to(rows.device)
-    if whole is None:
-        squares, n_best = near.square().sum(1), n_neighbors
-    else:
-        squares = whole.squares[place]
-        n_best = min(n_neighbors + math.ceil(SPARE_SHARE * n_neighbors), len(candidates) - 1)
     start = 0
     for itself in rows.blocks(own, len(candidates)):
         part = members[start : start + len(itself)]
         x = near[itself]
         scores = torch.addmm(squares, x, near.T, alpha=-2)
         scores.scatter_(1, itself.unsqueeze(1), torch.inf)
-        best = scores.topk(n_best, dim=1, largest=False, sorted=False).indices
-        if whole is None:
-            distance = _distances(x, near, best, rows.score_bytes)
-        else:
-            distance = _distances(whole.X[place[itself]], whole.X, place[best], rows.score_bytes)
+        best = scores.topk(found.indices.shape[1], dim=1, largest=False, sorted=False).indices
+        distance = _distances(x, near, best, rows.score_bytes)
         distance, order = distance.sort(dim=1, stable=True)
-        nearest = best.gather(1, order[:, :n_neighbors])
-        found.indices[part] = place[nearest].cpu().numpy()
-        found.distances[part] = distance[:, :n_neighbors].cpu().numpy()
+        found.indices[part] = place[best.gather(1, order)].cpu().numpy()
+        found.distances[part] = distance.cpu().numpy()
         start += len(itself)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,8 @@ EXACT_LIMIT = 20_000
 """Rows up to which all pairs are compared on a CPU: 5 seconds of two cores with 784 columns."""
 N_AXES = 128
 """Principal components that rank rows of twice as many columns or more, on a CPU."""
+SPARE_SHARE = 1 / 2
+"""Candidates that are measured in float64 beyond k, in units of k, on a CPU."""
 # On a GPU all pairs of 1.3 million rows are some 10^12 scores, of 10 million 10^14: beyond this
 # many rows cells of rows are compared.
 GPU_EXACT_LIMIT = 2_000_000
@@ -64,10 +67,10 @@ def nearest_neighbors(
         ``"cosine"`` is 1 - cos; a zero row is at distance 1 from every other, 0 from zero rows.
     method : {"auto", "exact", "cells", "pynndescent"}, default="auto"
         ``"auto"`` is exact up to 20,000 rows, and up to 2 million on a GPU. Above, neighbours are
-        approximate, their distances are not: ``"cells"`` compares a row with the rows of near cells
-        (dense rows; not for "manhattan"), on a CPU by the first 128 principal components where
-        there are 256 columns or more, and measures the best in all columns; else pynndescent
-        searches a graph.
+        approximate, their distances are not (those by cells on a GPU are float32): ``"cells"``
+        compares a row with the rows of near cells (dense rows; not for "manhattan"), on a CPU by
+        the first 128 principal components where there are 256 columns or more, and measures the
+        best in all columns; else pynndescent searches a graph.
     random_state : int, RandomState or None, default=None
         Seed of the graph search and of the components; the exact search draws nothing.
     device : str or torch.device, default="cpu"
@@ -235,12 +238,15 @@ def _search_in_cells(
     centred = np.divide(centred, scale, out=centred).astype(np.float32, copy=False)
     if _has_cuda(device):
         found = search_cells(centred, n_neighbors, random_state=rng, device=device)
-    elif rows.shape[1] < 2 * N_AXES:
-        found = search_cells(centred, n_neighbors, random_state=rng)
-    else:
-        projected = PCA(min(N_AXES, len(rows)), random_state=rng).fit_transform(centred)
-        found = search_cells(projected, n_neighbors, random_state=rng, whole=centred)
-    return Neighbors(found.indices, found.distances * float(scale))
+        return Neighbors(found.indices, found.distances * float(scale))
+    squares = None
+    if rows.shape[1] >= 2 * N_AXES:
+        squares = np.linalg.vector_norm(centred, axis=1) ** 2
+        centred = PCA(min(N_AXES, len(rows)), random_state=rng).fit_transform(centred)
+    n_candidates = min(n_neighbors + math.ceil(SPARE_SHARE * n_neighbors), len(rows) - 1)
+    found = search_cells(centred, n_candidates, random_state=rng, squares=squares)
+    scan = Scan(rows, rows, n_neighbors, 2, exclude_self=True)
+    return scan.nearest(np.arange(len(rows)), found.indices)
 
 
 def _descend(

@@ -105,7 +105,7 @@ class Scan(NamedTuple):
             candidates = (
                 best.indices.sort(dim=1).values.cpu().numpy()
             )  # of equals, lower rows first
-            found.indices[part], found.distances[part] = self._nearest(rows[part], candidates)
+            found.indices[part], found.distances[part] = self.nearest(rows[part], candidates)
             if n_candidates < n_available:
                 cutoff[part] = best.values.amax(dim=1).double().cpu().numpy()
         return found, cutoff
@@ -116,10 +116,11 @@ class Scan(NamedTuple):
             scores[torch.arange(len(rows)), torch.from_numpy(rows)] = torch.inf
         return torch.topk(scores, n_candidates, dim=1, largest=False, sorted=False)
 
-    def _nearest(self, rows: Indices, candidates: Indices) -> tuple[Indices, NDArray[np.float64]]:
+    def nearest(self, rows: Indices, candidates: Indices) -> Neighbors:
+        """The nearest of the candidates (b, c) of some query rows, measured: (b, k)."""
         distances = candidate_distances(self.query, self.train, rows, candidates, self.order)
         nearest = np.argsort(distances, axis=1, kind="stable")[:, : self.n_neighbors]
-        return (
+        return Neighbors(
             np.take_along_axis(candidates, nearest, axis=1),
             np.take_along_axis(distances, nearest, axis=1),
         )
