@@ -24,10 +24,11 @@ PROJECT_README = README.parent.parent / "README.md"
 ORDER = ("iris", "digits", "pbmc4k", "mnist-10k", "fashion-10k", "mnist-60k")
 ABSENT = "–"
 BUSY = "†"
-SPARE = 0.5  # of the load average above a method's own threads: what a quiet machine has
+SPARE = 0.5  # of the load average above what can run at once: what a quiet machine has
+FED = 0.95  # of the seconds of its threads, that a method was given a processor: it did not wait
 FOOTNOTE = (
-    f"{BUSY} measured on a busy machine, with a load average above the threads of the method: not "
-    "its seconds but its processor seconds are to be read. Quality does not depend on it."
+    f"{BUSY} measured while more ran than the machine has cores, and had to wait for one: not its "
+    "seconds but its processor seconds are to be read. Quality does not depend on it."
 )
 
 
@@ -182,9 +183,15 @@ def title(method):
 
 
 def is_busy(record):
-    """Whether other programs kept the machine busy during a run."""
-    quiet = record["conditions"]["threads"] + SPARE
-    return any(run.get("load_average", 0) > quiet for run in records.good_runs(record))
+    """Whether a run had to wait for other programs."""
+    conditions = record["conditions"]
+    threads = conditions["threads"]
+    quiet = max(threads, conditions["cores"]) + SPARE
+    return any(
+        run.get("load_average", 0) > quiet
+        and run["seconds"]["fit_cpu"] < FED * threads * run["seconds"]["fit"]
+        for run in records.good_runs(record)
+    )
 
 
 def footnote(dataset_records):

@@ -64,6 +64,18 @@ def test_a_busy_machine_is_marked_and_told():
     assert "†" not in tables.section("iris", rows[:1])
 
 
+def test_who_had_a_processor_all_the_time_did_not_wait():
+    tables = script("tables")
+    fed = finished_run()
+    fed["load_average"], fed["seconds"]["fit_cpu"] = 2.6, 3.9
+    assert "†" not in tables.section("iris", [record("pca", [fed])])
+    beside = finished_run()
+    beside["load_average"], beside["seconds"]["fit_cpu"] = 2.1, 1.9
+    alone = record("pca", [beside])
+    alone["conditions"]["threads"] = 1  # the other core ran something else
+    assert "†" not in tables.section("iris", [alone])
+
+
 def test_all_versions_of_a_package_are_told():
     tables = script("tables")
     rows = [record("ptsne", [finished_run()]), record("pacmap", [finished_run()])]
