@@ -7,6 +7,7 @@ from sklearn.decomposition import PCA
 
 from ptsne.affinities import (
     calibrate_by_blocks,
+    cells,
     conditional_probabilities,
     joint_pairs,
     joint_probabilities,
@@ -72,6 +73,24 @@ def test_cells_of_equal_rows_still_give_every_row_its_neighbours():
     X = np.repeat(np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32), 400, axis=0)
     found = search_cells(X, 450, random_state=RNG(0), exact_limit=100)
     assert all(len(set(row)) == 450 for row in found.indices)
+
+
+def test_a_cell_of_many_equal_rows_is_searched_in_parts(monkeypatch):
+    monkeypatch.setattr("ptsne.affinities.cells.ROWS_PER_CELL", 8)
+    sizes = []
+    search = cells._search_cell
+    monkeypatch.setattr(
+        cells,
+        "_search_cell",
+        lambda rows, part, *rest: (sizes.append(len(part)), search(rows, part, *rest)),
+    )
+    X = np.random.default_rng(0).normal(size=(3000, 4)).astype(np.float32)
+    X[::2] = X[0]
+    true = nearest_neighbors(X, 20)
+    found = search_cells(X, 20, random_state=RNG(0), exact_limit=100)
+    assert sum(sizes) == 3000
+    assert max(sizes) <= 8 * cells.LARGEST < 1500
+    assert np.isclose(found.distances, true.distances, atol=1e-6).mean() > 0.98
 
 
 def test_pairs_are_those_of_the_joint_probabilities():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,6 +23,8 @@ ROWS_PER_CELL = 256
 PROBED_SHARE = 0.3
 """Part of all cells that a row is compared with, up to `MOST_PROBED`."""
 FEWEST_PROBED, MOST_PROBED = 48, 192
+LARGEST = 16
+"""Size of a cell, in units of the wanted one, beyond which its rows must be equal."""
 LLOYD_STEPS = 8
 SAMPLE_PER_CELL = 40
 SCORE_BYTES = 2**22
@@ -36,9 +39,12 @@ class _Cells(NamedTuple):
     centres: Tensor  # (C, r)
     order: Indices  # (N,) rows, cell by cell
     starts: Indices  # (C + 1,) where each cell begins in that order
+    largest: int  # rows of a cell that are compared at once
 
-    def rows(self, cell: int) -> Indices:
-        return self.order[self.starts[cell] : self.starts[cell + 1]]
+    def parts(self, cell: int) -> list[Indices]:
+        """Rows of a cell, all of them unless they are too many to be anything but equal."""
+        rows = self.order[self.starts[cell] : self.starts[cell + 1]]
+        return np.array_split(rows, math.ceil(len(rows) / self.largest))
 
 
 @dataclass(frozen=True)
@@ -126,15 +132,14 @@ def search_cells(
     )
     nearest = _nearest_cells(rows, cells.centres, min(n_probed, len(cells.centres)))
     for cell in range(len(cells.centres)):
-        if len(cells.rows(cell)):
-            near = np.union1d(nearest[cell], cell)  # of equal centres others may come first
-            candidates = _candidates(cells, near, n_neighbors)
-            _search_cell(rows, cells.rows(cell), candidates, found)
+        others = np.setdiff1d(nearest[cell], cell)
+        for part in cells.parts(cell):
+            _search_cell(rows, part, _candidates(cells, part, others, n_neighbors), found)
     return found
 
 
 def _one_cell(X: NDArray[np.float32]) -> _Cells:
-    return _Cells(torch.zeros(1, X.shape[1]), np.arange(len(X)), np.array([0, len(X)]))
+    return _Cells(torch.zeros(1, X.shape[1]), np.arange(len(X)), np.array([0, len(X)]), len(X))
 
 
 def _group(rows: _Rows, random_state: RandomState) -> _Cells:
@@ -154,8 +159,11 @@ def _group(rows: _Rows, random_state: RandomState) -> _Cells:
         _nearest_centre(rows, rows.take(part), centres).cpu().numpy()
         for part in np.split(np.arange(n_rows), range(4096, n_rows, 4096))
     ])
-    starts = np.concatenate([[0], np.bincount(labels, minlength=n_cells).cumsum()])
-    return _Cells(centres, np.argsort(labels, kind="stable"), starts)
+    filled, sizes = np.unique(labels, return_counts=True)  # of equal centres one has all rows
+    starts = np.concatenate([[0], sizes.cumsum()])
+    order = np.argsort(labels, kind="stable")
+    largest = LARGEST * rows.per_cell
+    return _Cells(centres[torch.from_numpy(filled).to(rows.device)], order, starts, largest)
 
 
 def _nearest_centre(rows: _Rows, x: Tensor, centres: Tensor) -> Tensor:
@@ -175,9 +183,9 @@ def _nearest_cells(rows: _Rows, centres: Tensor, n: int) -> Indices:
     return torch.cat(parts).cpu().numpy()
 
 
-def _candidates(cells: _Cells, near: Indices, n_neighbors: int) -> Indices:
-    """Rows of near cells; more cells than asked for where these are too few."""
-    parts = [cells.rows(cell) for cell in near]
+def _candidates(cells: _Cells, own: Indices, others: Indices, n_neighbors: int) -> Indices:
+    """Own rows and those of near cells; more cells than asked for where these are too few."""
+    parts = [own, *(cells.parts(cell)[0] for cell in others)]
     if sum(map(len, parts)) <= n_neighbors:
         return np.sort(cells.order)
     return np.sort(np.concatenate(parts))
