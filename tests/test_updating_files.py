@@ -126,3 +126,11 @@ def test_what_is_new_keeps_off_a_map_of_which_nothing_but_the_landmarks_is_left(
     islands = again.transform(ELSEWHERE)
     assert again.drift_.n_novel == len(ELSEWHERE)
     assert cdist(islands, occupied).min() > np.median(pdist(occupied)) / 10
+
+
+@pytest.mark.filterwarnings("ignore:this map has neither its training rows")
+def test_one_row_that_the_only_landmark_holds_has_a_distance(tmp_path):
+    quick(n_landmarks=1).fit(OLD).save(tmp_path / "map", landmark_rows=False)
+    again = ParametricTSNE.load(tmp_path / "map")
+    again.partial_fit(OLD[:1])
+    assert np.isfinite(np.asarray(again.explain(OLD).trust)).all()

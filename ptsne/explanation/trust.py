@@ -209,7 +209,7 @@ def _distance_without_itself(network: MapNetwork, codes: Numbers) -> Numbers:
     factor = np.divide(n, n - 1, where=n > 1, out=np.ones(len(n)))
     without = np.where(n > 1, nearest[:, 0] * factor, np.inf)
     distance: Numbers = np.minimum(without, nearest[:, 1])
-    return distance
+    return np.where(np.isinf(distance), nearest[:, 0], distance)  # the only row of all landmarks
 
 
 def _reconstruction(
