@@ -15,6 +15,7 @@ from ptsne.networks import (
     sparsemax_support,
     sparsemax_threshold,
 )
+from ptsne.networks.atlas import SCORES_AT_ONCE
 from ptsne.networks.placing import candidates, place
 
 
@@ -101,9 +102,10 @@ def test_atlas_is_continuous_and_bounded():
         assert (head(far) - far @ head.tilt.T).abs().max() <= bound + 1e-9
 
 
-def test_landmark_weights_sum_to_one():
+def test_landmark_weights_sum_to_one(monkeypatch):
     head, z = atlas()
-    index, weights = head.landmark_weights(z, block=64)
+    monkeypatch.setitem(SCORES_AT_ONCE, "cpu", 64 * len(head.landmarks))
+    index, weights = head.landmark_weights(z)
     assert index.shape == weights.shape
     torch.testing.assert_close(weights.sum(1), torch.ones(200, dtype=torch.float64))
     assert (weights >= -1e-12).all()

@@ -1,5 +1,6 @@
 """Modules of the user's own, from the first row to the last step."""
 
+import numpy as np
 import pytest
 from sklearn.datasets import load_iris
 from torch import nn
@@ -39,6 +40,15 @@ def test_a_projection_that_changes_its_shape_is_named():
     match = r"projection Sequential changed its shape .*\(\d+, 4\) where .*\(\d+, 2\) before"
     with pytest.raises(ValueError, match=match):
         map_.fit(X)
+
+
+def test_rows_that_are_blended_in_parts_give_the_same_map(monkeypatch):
+    map_ = ParametricTSNE(perplexity=10, max_iter=60, random_state=0)
+    whole = map_.fit_transform(X)
+    monkeypatch.setattr("ptsne.training.finetuning.ROWS_BLENDED", 40)
+    parts = map_.fit_transform(X)
+    assert (parts != whole).any()  # sums in another order
+    np.testing.assert_allclose(parts, whole, atol=1e-3 * np.ptp(whole))
 
 
 def test_nothing_is_left_on_a_trained_module():

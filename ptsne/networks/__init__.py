@@ -7,6 +7,8 @@ from ptsne.networks.atlas import (
     TILT,
     AtlasProjection,
     candidates_within,
+    in_slots,
+    score_blocks,
     sparsemax_support,
     sparsemax_threshold,
 )
@@ -23,6 +25,7 @@ from ptsne.networks.layers import (
     with_standardisation,
 )
 from ptsne.networks.network import MapNetwork, scale_output
+from ptsne.networks.placing import best_scores
 from ptsne.networks.rows import ROWS_PER_BLOCK, apply_by_rows, rows_per_block, tensor_of
 
 __all__ = [
@@ -36,12 +39,15 @@ __all__ = [
     "SkipNetwork",
     "Standardize",
     "apply_by_rows",
+    "best_scores",
     "candidates_within",
     "fit_standardize",
     "identity_standardize",
+    "in_slots",
     "relu_network",
     "rows_per_block",
     "scale_output",
+    "score_blocks",
     "sparsemax_support",
     "sparsemax_threshold",
     "standardized_float32",

@@ -6,6 +6,8 @@ from torch.nn import functional as F
 
 TILT = 0.02
 """Slope of an atlas where its charts are clipped, in map units per latent unit."""
+SCORES_AT_ONCE = {"cpu": 2**20, "cuda": 2**26}
+"""Scores computed at a time: what a cache holds."""
 
 
 class AtlasProjection(nn.Module):
@@ -138,15 +140,13 @@ class AtlasProjection(nn.Module):
         return room.flatten(1), unit.flatten(1)
 
     @torch.no_grad()
-    def landmark_weights(self, z: Tensor, *, block: int = 4096) -> tuple[Tensor, Tensor]:
+    def landmark_weights(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Landmarks that hold each row, and how heavily.
 
         Parameters
         ----------
         z : Tensor of shape (N, L)
             Codes.
-        block : int
-            Rows scored at a time.
 
         Returns
         -------
@@ -156,7 +156,7 @@ class AtlasProjection(nn.Module):
             Sparsemax weights p; padding is 0.
         """
         indices, weights = [], []
-        for part in torch.split(z, block):
+        for part in score_blocks(z, len(self.landmarks)):
             index, active = self.support(part)
             indices.append(index)
             weights.append(self.weights(part, index, active))
@@ -176,6 +176,12 @@ class AtlasProjection(nn.Module):
         d = 2 * ((z.unsqueeze(1) - (K + K_r) / 2) * (K - K_r)).sum(-1) / self.temperature * held
         count = held.sum(1, keepdim=True)
         return (d - _sum_slots(d).unsqueeze(1) / count + 1 / count) * held
+
+
+def score_blocks(z: Tensor, n_landmarks: int) -> tuple[Tensor, ...]:
+    """Codes z (N, L) in parts, few enough rows for the scores of so many landmarks."""
+    at_once = SCORES_AT_ONCE["cpu" if z.device.type == "cpu" else "cuda"]
+    return torch.split(z, max(1, at_once // n_landmarks))
 
 
 def sparsemax_support(scores: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,10 +13,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ptsne.networks.aligned import aligned_linear
-from ptsne.networks.atlas import AtlasProjection, in_slots, sparsemax_threshold
+from ptsne.networks.atlas import (
+    SCORES_AT_ONCE,
+    AtlasProjection,
+    in_slots,
+    sparsemax_threshold,
+)
 
-SCORES_AT_ONCE = 2**20
-"""Scores that a processor's cache holds while the best are looked for."""
 ROWS_ALIKE = 32
 """Multiple of rows of which a product rounds all alike."""
 SLOTS_AT_ONCE = 2**14
@@ -104,7 +107,7 @@ def candidates(atlas: AtlasProjection, z: Tensor, *, block: int) -> tuple[Tensor
     error = _float32_error(z, slope, level)
     slope32, level32 = slope.float().T, level.float()
     if z.device.type == "cpu":  # pragma: no branch - a GPU takes what it is given
-        block = min(block, max(1, SCORES_AT_ONCE // len(level) // ROWS_ALIKE) * ROWS_ALIKE)
+        block = min(block, max(1, SCORES_AT_ONCE["cpu"] // len(level) // ROWS_ALIKE) * ROWS_ALIKE)
     buffer = level32.new_empty(block, len(level))
     found = []
     for start in range(0, max(1, len(z)), block):
@@ -115,7 +118,7 @@ def candidates(atlas: AtlasProjection, z: Tensor, *, block: int) -> tuple[Tensor
             padded = F.pad(part, (0, 0, 0, block - len(part)))
             scores = aligned_linear(padded, slope, level)[: len(part)]
         lowest = scores.amax(1, keepdim=True) - 1 - 2 * bound.clamp(max=SCORE_ERROR)
-        row, landmark = _from(scores, lowest.to(scores.dtype))
+        row, landmark = best_scores(scores, lowest.to(scores.dtype))
         found.append((row + start, landmark))
     rows, landmarks = (torch.cat(parts) for parts in zip(*found, strict=True))
     return rows, landmarks
@@ -139,8 +142,8 @@ def _is_float32_plain() -> bool:
         return False
 
 
-def _from(scores: Tensor, lowest: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows and landmarks of the scores (B, m) from `lowest` (B, 1) on, in order."""
+def best_scores(scores: Tensor, lowest: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and landmarks of the scores (B, m) from `lowest` (B, 1) on, in order: (n,) each."""
     is_near = scores >= lowest
     if scores.device.type != "cpu":  # pragma: no cover - needs a GPU
         row, landmark = is_near.nonzero(as_tuple=True)

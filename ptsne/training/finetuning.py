@@ -14,7 +14,9 @@ from ptsne.networks import (
     Decoder,
     MapNetwork,
     SkipNetwork,
-    candidates_within,
+    best_scores,
+    in_slots,
+    score_blocks,
     sparsemax_threshold,
 )
 from ptsne.training.checkpoint import State
@@ -32,7 +34,8 @@ RANK = 128
 REFRESH = 10
 """Steps between two searches for landmarks among all; in the second half, at low rates, twice."""
 RECORD_EVERY = 10
-ROWS_IN_CACHE = 512
+ROWS_BLENDED = 8192
+"""Rows of a CPU's batch that are blended at once: fresh memory costs more than the arithmetic."""
 CANDIDATE_MARGIN = 3.0
 MOST_CANDIDATES = 8
 
@@ -73,7 +76,7 @@ class FineTuning:
 
 
 class Pairs(NamedTuple):
-    """The active (row, landmark) pairs of a batch, sorted by row: shape (R,) each."""
+    """The active (row, landmark) pairs of some rows, sorted by row: shape (R,) each."""
 
     row: Tensor
     landmark: Tensor
@@ -217,7 +220,7 @@ class _Step:
         self.z[index] = code.detach()
         z = code + self._noise(code)
         pairs = self.candidates(self.atlas, z.detach(), iteration, is_fresh=rows is not None)
-        y, blend = blend_pairs(self.atlas, z, pairs)
+        y, blends = self._blend(z, pairs)
         self.y[index] = y.detach()
         self.all_y = self.task.world.gather(self.y)
         gradient, kl = self.task.objective.gradient(
@@ -227,7 +230,7 @@ class _Step:
         is_late = iteration >= (1 - FIDELITY_SHARE) * self.settings.n_iterations
         if self.settings.fidelity_weight and is_late:
             weight = self.settings.fidelity_weight / FIDELITY_SHARE
-            loss = loss + weight * self._infidelity(index, pairs, blend)
+            loss = loss + weight * self._infidelity(index, pairs, blends)
         if self.settings.reconstruction_weight:
             loss = loss + self.settings.reconstruction_weight * self._misfit(index, code)
         return loss, kl
@@ -255,19 +258,26 @@ class _Step:
         scale = (self.atlas.temperature / z.shape[1]).sqrt()
         return self.settings.noise * scale * self.normals(z.shape)
 
+    def _blend(self, z: Tensor, pairs: list[Pairs]) -> tuple[Tensor, list[Blend]]:
+        blended = [
+            blend_pairs(self.atlas, *block) for block in zip(_in_blocks(z), pairs, strict=True)
+        ]
+        return torch.cat([y for y, _ in blended]), [blend for _, blend in blended]
+
     def _misfit(self, index: slice | Tensor, z: Tensor) -> Tensor:
         """Squared reconstruction error of the batch."""
         decoder = cast(Decoder, self.network.decoder)
         target = decoder.standardize(self.task.X[index])
         return len(z) * reconstruction_loss(target, decoder.network(z))
 
-    def _infidelity(self, index: slice | Tensor, pairs: Pairs, blend: Blend) -> Tensor:
+    def _infidelity(self, index: slice | Tensor, pairs: list[Pairs], blends: list[Blend]) -> Tensor:
         """Heavy-tailed error of the predicted displacement to one random near neighbour."""
         near = self.task.neighbors[index, :10]
         choice = torch.randint(near.shape[1], (len(near), 1), generator=self.task.generator)
         j = near.gather(1, choice.to(near.device)).squeeze(1)
         u = self.task.world.fetch(self.z, j) - self.z[index]
-        predicted = directional_derivative(self.atlas, blend, pairs, u)
+        blocks = zip(blends, pairs, _in_blocks(u), strict=True)
+        predicted = torch.cat([directional_derivative(self.atlas, *block) for block in blocks])
         error = self.all_y[j] - self.y[index] - predicted
         return (error.square().sum(1) / FIDELITY_SCALE**2).log1p().sum()
 
@@ -276,7 +286,8 @@ class _Step:
 def embed(network: MapNetwork, X: Tensor, *, block: int = 4096) -> tuple[Tensor, Tensor]:
     """Codes z (N, L) and map y (N, K) of all rows."""
     z = torch.cat([network.encoder(x) for x in torch.split(X, block)])
-    return z, torch.cat([network.projection(part) for part in torch.split(z, block)])
+    blocks = score_blocks(z, len(cast(AtlasProjection, network.projection).landmarks))
+    return z, torch.cat([network.projection(part) for part in blocks])
 
 
 def blend_pairs(atlas: AtlasProjection, z: Tensor, pairs: Pairs) -> tuple[Tensor, Blend]:
@@ -355,7 +366,7 @@ def _mean_over_support(values: Tensor, pairs: Pairs) -> Tensor:
 
 
 class _Candidates:
-    """Landmarks that may hold each row; all landmarks are scored every few steps only."""
+    """Active pairs of each block of rows; all landmarks are scored every few steps only."""
 
     _index: Tensor
     _valid: Tensor
@@ -366,27 +377,40 @@ class _Candidates:
     @torch.no_grad()
     def __call__(
         self, atlas: AtlasProjection, z: Tensor, iteration: int, *, is_fresh: bool
-    ) -> Pairs:
+    ) -> list[Pairs]:
         every = REFRESH if iteration < self.n_steps / 2 else 2 * REFRESH
         if is_fresh or iteration % every == 0:
             self._index, self._valid = _all_candidates(atlas, z)
-        scores = _candidate_scores(atlas, z, self._index, self._valid)
-        active = scores > sparsemax_threshold(scores).unsqueeze(1)
-        row, slot = active.nonzero(as_tuple=True)
-        return Pairs(row, self._index[row, slot], active.sum(1).to(z.dtype))
+        blocks = zip(*map(_in_blocks, (z, self._index, self._valid)), strict=True)
+        return [_active_pairs(atlas, *block) for block in blocks]
+
+
+def _in_blocks(batch: Tensor) -> tuple[Tensor, ...]:
+    """Parts of a batch that are blended one after the other."""
+    return torch.split(batch, ROWS_BLENDED) if batch.device.type == "cpu" else (batch,)
+
+
+def _active_pairs(atlas: AtlasProjection, z: Tensor, index: Tensor, valid: Tensor) -> Pairs:
+    """The support of sparsemax over the candidates (B, k) of each row."""
+    scores = _candidate_scores(atlas, z, index, valid)
+    active = scores > sparsemax_threshold(scores).unsqueeze(1)
+    row, slot = active.nonzero(as_tuple=True)
+    return Pairs(row, index[row, slot], active.sum(1).to(z.dtype))
 
 
 def _all_candidates(atlas: AtlasProjection, z: Tensor) -> tuple[Tensor, Tensor]:
-    """The best landmarks within the margin for all rows, by blocks that stay in the cache."""
-    blocks = [_best_candidates(atlas.scores(part)) for part in torch.split(z, ROWS_IN_CACHE)]
+    """The best landmarks within the margin for all rows."""
+    parts = score_blocks(z, len(atlas.landmarks))
+    blocks = [_best_candidates(atlas.scores(part)) for part in parts]
     width = max(index.shape[1] for index, _ in blocks)
     index, valid = zip(*blocks, strict=True)
     return _stack(index, width), _stack(valid, width)
 
 
 def _best_candidates(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """At most eight of `candidates_within` the margin: a few rows have many more."""
-    index, valid = candidates_within(scores, CANDIDATE_MARGIN)
+    """At most eight landmarks within the margin of the best: a few rows have many more."""
+    pairs = best_scores(scores, scores.amax(1, keepdim=True) - CANDIDATE_MARGIN)
+    index, valid = in_slots(*pairs, len(scores))
     if index.shape[1] <= MOST_CANDIDATES:
         return index, valid
     best = scores.gather(1, index).masked_fill(~valid, -torch.inf).topk(MOST_CANDIDATES).indices

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ptsne.networks import sparsemax_support
+from ptsne.networks import score_blocks, sparsemax_threshold
 from ptsne.training.distributed import ALONE, World
 
 LLOYD_STEPS = 5
@@ -16,8 +16,8 @@ SHARPENING = 80.0
 MANY_DIMENSIONS = 50
 HELD_OUT_SHARE = 0.1
 HELD_OUT_LIMIT = 2000
-LARGEST_SCORES = 2**30
-"""Scores in memory at once."""
+MOST_HELD = 32
+"""Landmarks of a row that are looked at where few of them shall hold it."""
 
 
 def regularisation(latent_dim: int) -> float:
@@ -94,12 +94,11 @@ def _lloyd_step(z: Tensor, K: Tensor, world: World) -> Tensor:
     return torch.where(count > 0, total / count.clamp(min=1), K)
 
 
-def nearest_rows(z: Tensor, K: Tensor, *, block: int = 4096) -> Tensor:
+def nearest_rows(z: Tensor, K: Tensor) -> Tensor:
     """Index (B,) of the row of `K` (m, L) nearest to each row of `z` (B, L)."""
-    block = max(1, min(block, LARGEST_SCORES // len(K)))
     squares = K.square().sum(1)
     return torch.cat([
-        torch.addmm(-squares, part, K.T, alpha=2).argmax(1) for part in torch.split(z, block)
+        torch.addmm(-squares, part, K.T, alpha=2).argmax(1) for part in score_blocks(z, len(K))
     ])
 
 
@@ -113,7 +112,7 @@ def calibrate_temperature(z: Tensor, landmarks: Tensor, n_active: float) -> floa
     landmarks : Tensor of shape (m, L)
         K.
     n_active : float
-        Wanted mean size of the support, above 1.
+        Wanted mean size of the support, above 1 and far below 32.
 
     Returns
     -------
@@ -121,12 +120,17 @@ def calibrate_temperature(z: Tensor, landmarks: Tensor, n_active: float) -> floa
         T, in squared latent units.
     """
     squares = landmarks.square().sum(1)
-    scores = torch.addmm(-squares, z, landmarks.T, alpha=2)
+    k = min(MOST_HELD, len(landmarks))
+    best = torch.cat([
+        torch.addmm(-squares, part, landmarks.T, alpha=2).topk(k).values
+        for part in score_blocks(z, len(landmarks))
+    ])
     scale = float(z.square().sum(1).mean()) or 1.0
     low, high = 1e-5 * scale, scale
     for _ in range(30):
         middle = math.sqrt(low * high)
-        _, active = sparsemax_support(scores / middle)
+        scores = best / middle
+        active = scores > sparsemax_threshold(scores).unsqueeze(1)
         if float(active.sum(1).double().mean()) < n_active:
             low = middle
         else:
