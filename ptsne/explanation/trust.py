@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ptsne.lazy import LazyRows
-from ptsne.networks import LATENT_RADIUS, AtlasProjection, Decoder, MapNetwork, apply_by_rows
+from ptsne.networks import (
+    LATENT_RADIUS,
+    AtlasProjection,
+    Decoder,
+    MapNetwork,
+    apply_by_rows,
+    score_blocks,
+)
 
 Numbers = NDArray[np.float64]
 
@@ -232,7 +239,7 @@ def _nearest(network: MapNetwork, codes: Numbers) -> Numbers:
     atlas = network.projection
     if not isinstance(atlas, AtlasProjection):
         return np.full((len(codes), 3), np.nan)
-    parts = torch.split(torch.from_numpy(codes).to(atlas.landmarks), ROWS_PER_BLOCK)
+    parts = score_blocks(torch.from_numpy(codes).to(atlas.landmarks), len(atlas.landmarks))
     return np.concatenate([_nearest_landmarks(atlas, part).cpu().numpy() for part in parts])
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ptsne.networks import AtlasProjection
+from ptsne.networks import AtlasProjection, score_blocks
 from ptsne.updating.growing import held_by_new, widened_atlas, without
 
 GUARD_ROUNDS = 20
@@ -62,4 +62,4 @@ def harmless(atlas: AtlasProjection, larger: AtlasProjection, z: Tensor, allowed
 
 def in_blocks(atlas: AtlasProjection, z: Tensor) -> Tensor:
     """Places (W, K) of the codes `z` (W, L)."""
-    return torch.cat([atlas(part) for part in torch.split(z, 4096)])
+    return torch.cat([atlas(part) for part in score_blocks(z, len(atlas.landmarks))])
