@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import reference_losses as reference
-from ptsne.repulsion import RepulsionEngine, grid, repulsion
+from ptsne.repulsion import RepulsionEngine, repulsion
 from ptsne.repulsion.grid import MAX_NODES, Grid, _fast_size, largest_side
 
 
@@ -167,18 +167,6 @@ def test_same_input_same_bits(method):
     first, second = repulsion(Y, method=method), repulsion(Y, method=method)
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1], second[1])
-
-
-@pytest.mark.parametrize("n_components", [1, 2])
-def test_stencils_a_part_at_a_time_give_the_same(monkeypatch, n_components):
-    Y = clusters(1000)[:, :n_components]
-    count = torch.randint(1, 4, (len(Y),), generator=generator()).to(Y)
-    for of_each in (None, count):
-        whole = RepulsionEngine(method="fft")(Y, of_each)
-        with monkeypatch.context() as patch:
-            patch.setitem(grid.POINTS_AT_ONCE, "cpu", 300)
-            parts = RepulsionEngine(method="fft")(Y, of_each)
-        torch.testing.assert_close(parts, whole, rtol=1e-10, atol=1e-12)
 
 
 def test_engine_with_a_past_equals_a_fresh_one():

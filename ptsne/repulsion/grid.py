@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ptsne.repulsion.arithmetic import add_in_order, per_device
+from ptsne.repulsion.arithmetic import add_in_order
 
 # Distance of the grid's nodes, in widths of the kernel k2. On a final map of 10,000 points (span
 # 160) the force is within .6 % of the exact one; .7 would make that .25 %, for 1.3 times the time.
@@ -28,8 +28,6 @@ MIN_INTERVALS = 48
 # The periodic image of the kernel has a kink half a period away. The inverse of the spline filter
 # smears it out, falling by .43 a node, so some unused nodes keep it from the map.
 MARGIN = 16
-# Points whose stencils are worked on together: on a CPU what a cache holds.
-POINTS_AT_ONCE = {"cpu": 4096, "cuda": 2**24}
 # Nodes that a quintic spline reaches on each axis, and 120 times the polynomial it is at each: in
 # powers of the distance t from the third node, 0 to 1.
 ORDER = 6
@@ -203,19 +201,23 @@ def grid_repulsion(
     Y: Tensor, grid: Grid, kernel: Kernel, dof: float, count: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Interpolate the force (N, K) and Z; `count` (N,) rows stand at each point."""
-    n_points = len(Y)
-    step = per_device(POINTS_AT_ONCE, Y)
-    stencils = [Stencil.around(part, grid) for part in torch.split(Y, step)]
-    own = [stencil.weight for stencil in stencils]
-    if count is not None:
-        own = [weight * n for weight, n in zip(own, torch.split(count, step), strict=True)]
+    n_points, n_components = Y.shape
+    stencil = Stencil.around(Y, grid)
+    at_points = stencil.nodes.flatten()
     charge = Y.new_zeros(1, grid.n_nodes)
-    for stencil, weight in zip(stencils, own, strict=True):
-        add_in_order(charge, stencil.nodes.flatten(), weight.view(1, -1))
-    field = _convolve(charge.view(grid.shape), kernel)
-    read = [_read(field, *part, kernel) for part in zip(stencils, own, strict=True)]
-    potential, slope = (torch.cat(parts) for parts in zip(*read, strict=True))
-    force = slope * (-dof / (dof + 1) / grid.spacing)
+    own = stencil.weight if count is None else stencil.weight * count
+    add_in_order(charge, at_points, own.view(1, -1))
+    field = _convolve(charge.view(grid.shape), kernel).index_select(0, at_points)
+    # what the rows of a point put on its nodes is taken away again
+    others = field.view_as(own).sub_(kernel.within_stencil @ own)
+    others = others.view(*[ORDER] * n_components, n_points)
+    value, slope = stencil.splines.unbind(1), stencil.slopes.unbind(1)
+    potential = _interpolate(others, value)
+    slopes = [
+        _interpolate(others, [*value[:axis], slope[axis], *value[axis + 1 :]])
+        for axis in range(n_components)
+    ]
+    force = torch.stack(slopes, 1) * (-dof / (dof + 1) / grid.spacing)
     # forces balance, but for the grid
     if count is None:
         Z = potential.sum() + kernel.floor * n_points * (n_points - 1)
@@ -223,20 +225,6 @@ def grid_repulsion(
     n_rows, n_together = count.sum(), (count * (count - 1)).sum()  # together: pairs, k1 = 1
     Z = count @ potential + kernel.floor * n_rows * (n_rows - 1) + (1 - kernel.floor) * n_together
     return force - (count @ force) / n_rows, Z
-
-
-def _read(field: Tensor, stencil: Stencil, own: Tensor, kernel: Kernel) -> tuple[Tensor, Tensor]:
-    """Potential (N,) and its slopes (N, K) at the points of a stencil, per interval."""
-    n_components = stencil.splines.shape[1]
-    at_nodes = field.index_select(0, stencil.nodes.flatten()).view_as(own)
-    # what the rows of a point put on its nodes is taken away again
-    others = at_nodes.sub_(kernel.within_stencil @ own).view(*[ORDER] * n_components, -1)
-    value, slope = stencil.splines.unbind(1), stencil.slopes.unbind(1)
-    slopes = [
-        _interpolate(others, [*value[:axis], slope[axis], *value[axis + 1 :]])
-        for axis in range(n_components)
-    ]
-    return _interpolate(others, value), torch.stack(slopes, 1)
 
 
 def _interpolate(field: Tensor, factors: Sequence[Tensor]) -> Tensor:
