@@ -105,7 +105,7 @@ def test_plans_keep_to_the_budget(budget):
 
 
 def test_fewer_landmarks_are_said(monkeypatch):
-    monkeypatch.setattr("ptsne.streaming.budget.LEARNED", 2**13)
+    monkeypatch.setattr("ptsne.streaming.budget.SCORED", 2**20)
     with pytest.warns(UserWarning, match=r"holds \d+ landmarks instead of 200"):
         quick(n_landmarks=200, max_iter=10).fit(WIDE)
 

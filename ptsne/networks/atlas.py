@@ -7,7 +7,7 @@ from torch.nn import functional as F
 TILT = 0.02
 """Slope of an atlas where its charts are clipped, in map units per latent unit."""
 SCORES_AT_ONCE = {"cpu": 2**20, "cuda": 2**26}
-"""Scores computed at a time: what a cache holds."""
+"""Scores computed at a time: on a CPU what a cache holds."""
 
 
 class AtlasProjection(nn.Module):

@@ -13,12 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ptsne.networks.aligned import aligned_linear
-from ptsne.networks.atlas import (
-    SCORES_AT_ONCE,
-    AtlasProjection,
-    in_slots,
-    sparsemax_threshold,
-)
+from ptsne.networks.atlas import SCORES_AT_ONCE, AtlasProjection, in_slots, sparsemax_threshold
 
 ROWS_ALIKE = 32
 """Multiple of rows of which a product rounds all alike."""

@@ -33,8 +33,8 @@ PLACED = 1100
 """Bytes for each row while the map is trained, beside codes and batch."""
 BASIS = 20
 """Bytes for each number of a basis of directions while they are searched."""
-LEARNED = 16
-"""Bytes for each number of a landmark: itself, its slope, and the two means of Adam."""
+SCORED = 3 * 4 * 4096
+"""Bytes for each landmark while rows are compared with all: the most it was, kept as a reserve."""
 
 
 @dataclass(frozen=True)
@@ -144,11 +144,10 @@ class Sizes:
         block = plan.block_bytes + self.chunk_bytes
         batch = plan.batch_size * (24 * plan.rank + 64 * dim)
         training = n * (KEPT * k + PLACED + 24 * dim)
-        landmarks = LEARNED * (4 * dim + 3) * plan.n_landmarks  # with place and chart in 3-D
         phases = (
             rows + block + (0 if is_whole else BASIS * d * (plan.rank + 16)),
             rows + axes + n * max(SEARCHED, PAIRED) * k,
-            rows + axes + training + batch + landmarks,
+            rows + axes + training + batch + SCORED * plan.n_landmarks,
             n * (KEPT * k + 24 * dim) + block + self.model(plan.n_landmarks),
         )
         return FIXED + max(phases)
