@@ -225,7 +225,7 @@ def page(found):
         "",
         f"{' or '.join(shapes)} float32 columns; {parameters}. KL of the map by its own graph; "
         "recall and trust of the first 3,000 rows among themselves. "
-        f"{machine['cpu']}, {machine['cores']} cores, with other work beside it; {libraries}.",
+        f"{machine['cpu']}, {machine['cores']} cores; {libraries}.",
     ]
     return "\n".join(lines)
 

@@ -45,7 +45,7 @@ def test_a_projection_that_changes_its_shape_is_named():
 def test_rows_that_are_blended_in_parts_give_the_same_map(monkeypatch):
     map_ = ParametricTSNE(perplexity=10, max_iter=60, random_state=0)
     whole = map_.fit_transform(X)
-    monkeypatch.setattr("ptsne.training.finetuning.ROWS_BLENDED", 40)
+    monkeypatch.setattr("ptsne.training.blending.ROWS_BLENDED", 40)
     parts = map_.fit_transform(X)
     assert (parts != whole).any()  # sums in another order
     np.testing.assert_allclose(parts, whole, atol=1e-3 * np.ptp(whole))

@@ -24,7 +24,7 @@ PROBED_SHARE = 0.3
 """Part of all cells that a row is compared with, up to `MOST_PROBED`."""
 FEWEST_PROBED, MOST_PROBED = 48, 192
 LARGEST = 16
-"""Size of a cell, in units of the wanted one, beyond which its rows must be equal."""
+"""Size of a cell, in units of the wanted one, beyond which its rows are taken to be equal."""
 LLOYD_STEPS = 8
 SAMPLE_PER_CELL = 40
 SCORE_BYTES = 2**22
@@ -42,7 +42,7 @@ class _Cells(NamedTuple):
     largest: int  # rows of a cell that are compared at once
 
     def parts(self, cell: int) -> list[Indices]:
-        """Rows of a cell, all of them unless they are too many to be anything but equal."""
+        """Rows of a cell; in parts where they are so many that they must be equal."""
         rows = self.order[self.starts[cell] : self.starts[cell + 1]]
         return np.array_split(rows, math.ceil(len(rows) / self.largest))
 

@@ -21,14 +21,9 @@ from ptsne.losses import Edges, kl_gradient
 from ptsne.networks import AtlasProjection
 from ptsne.repulsion import RepulsionEngine
 from ptsne.training import Journal
+from ptsne.training.blending import Blend, Pairs, blend_pairs, directional_derivative
 from ptsne.training.descent import Adam, Group
-from ptsne.training.finetuning import (
-    FIDELITY_SCALE,
-    Blend,
-    Pairs,
-    blend_pairs,
-    directional_derivative,
-)
+from ptsne.training.finetuning import FIDELITY_SCALE
 from ptsne.training.landmarks import nearest_rows, seam_widths
 from ptsne.training.places import Walk
 from ptsne.updating.room import free_spot
