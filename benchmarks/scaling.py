@@ -243,8 +243,8 @@ def measured_lines(record):
     where, last = record["hardware"], record["rows"][-1]
     yield ""
     yield (
-        f"Processor microseconds a row, one thread on a busy machine ({where['cpu']}, load average "
-        f"{record['load_at_start']:.0f}); {last['columns']} columns, {K_NEAR} neighbours, "
+        f"Processor microseconds a row, one thread ({where['cpu']}, load average before it "
+        f"{record['load_at_start']:.1f}); {last['columns']} columns, {K_NEAR} neighbours, "
         f"{last['pairs_per_row']:.0f} pairs of P a row; torch {record['versions']['torch']}, "
         f"commit {record['commit']}."
     )

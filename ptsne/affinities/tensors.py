@@ -31,9 +31,9 @@ class TensorScan(NamedTuple):
 
     def run(self, score: Score, rows: Indices) -> tuple[Neighbors, NDArray[np.float64]]:
         """Neighbours of some query rows, and the score of their last candidate, (len(rows),)."""
-        train = torch.from_numpy(self.scan.train).to(self.device)
+        train = torch.tensor(self.scan.train, device=self.device)  # from_numpy warns: read-only
         same = self.scan.query is self.scan.train
-        query = train if same else torch.from_numpy(self.scan.query).to(self.device)
+        query = train if same else torch.tensor(self.scan.query, device=self.device)
         n_available = len(train) - self.scan.exclude_self
         n_candidates = min(self.scan.n_neighbors + SPARE, n_available)
         step = max(1, _BLOCK_BYTES // (4 * len(train)))

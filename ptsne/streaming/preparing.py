@@ -1,5 +1,6 @@
 """From lazy rows to the task that the training works on."""
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -117,7 +118,8 @@ def prepare(
     near = torch.from_numpy(np.ascontiguousarray(graph.indices[:, :NEAR])).to(device)
     del graph
     give_back_memory()
-    task = Task(reduced.X.to(device), standardize.to(device), near, objective, journal, generator)
+    standardize = copy.deepcopy(standardize).to(device)  # that of `reduced` stays with the rows
+    task = Task(reduced.X.to(device), standardize, near, objective, journal, generator)
     return Prepared(task, _within(settings, plan), rows, reduced)
 
 

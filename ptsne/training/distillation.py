@@ -86,11 +86,11 @@ def synthetic_rows(
         Recipes and positions.
     """
     N, k = neighbors.shape
-    i = torch.randint(N, (n,), generator=generator)
-    pick = torch.randint(min(10, k), (n, 3), generator=generator)
+    i = torch.randint(N, (n,), generator=generator).to(z.device)
+    pick = torch.randint(min(10, k), (n, 3), generator=generator).to(z.device)
     j, p, q = neighbors[i].gather(1, pick).unbind(1)
-    a, s = torch.rand(2, n, generator=generator, dtype=z.dtype)
-    half = torch.arange(n) < n // 2
+    a, s = torch.rand(2, n, generator=generator, dtype=z.dtype).to(z.device)
+    half = torch.arange(n, device=z.device) < n // 2
     mix = torch.stack([torch.where(half, 0.0, a), torch.where(half, s, 0.7)], 1).to(z.dtype)
     rows = torch.stack([i, j, p, q], 1)
     scale = 0.8 * map_unit(Y)

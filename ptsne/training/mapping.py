@@ -271,7 +271,7 @@ def _projection(settings: MapSettings, z: Tensor) -> nn.Module:
     if isinstance(settings.projection, nn.Module):
         return copy.deepcopy(settings.projection).to(z.device, z.dtype)
     widths = cast(Sequence[int], settings.projection)
-    return relu_network((z.shape[1], *widths, settings.n_components)).to(z.dtype)
+    return relu_network((z.shape[1], *widths, settings.n_components)).to(z.device, z.dtype)
 
 
 def _require_places(projection: nn.Module, z: Tensor, n_components: int) -> None:
