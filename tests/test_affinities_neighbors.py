@@ -331,4 +331,4 @@ def test_gpu_finds_the_same(rows):
             nearest_neighbors(X, 30, metric=metric, device=d) for d in ("cuda", "cpu")
         )
         np.testing.assert_array_equal(on_gpu.indices, on_cpu.indices)
-        np.testing.assert_array_equal(on_gpu.distances, on_cpu.distances)
+        np.testing.assert_allclose(on_gpu.distances, on_cpu.distances, rtol=1e-12)
