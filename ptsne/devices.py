@@ -20,20 +20,20 @@ def resolve_device(device: str) -> torch.device:
     Returns
     -------
     torch.device
-        A device that exists here.
+        A device that exists here and computes in float64.
 
     Raises
     ------
     ValueError
-        If the device does not exist here.
+        If the device does not exist here, or has no float64.
     """
     if device == "auto":
         return _own_gpu() if torch.cuda.is_available() else torch.device("cpu")
     try:
-        found = torch.zeros(1, device=device)
+        found = torch.zeros(1, dtype=torch.float64, device=device)  # Apple's GPUs have none
         found.cpu()  # the meta device has no numbers
         return found.device
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise ValueError(
             f"device={device!r} is not available here ({str(error).splitlines()[0]}); "
             'use device="cpu" or device="auto"'

@@ -77,6 +77,23 @@ def stored(folder=Path(sys.argv[1]).parent):
         np.testing.assert_allclose(again.transform(DIGITS), map_.embedding_, rtol=1e-9)
 
 
+def resumed(folder=Path(sys.argv[1]).parent):
+    """A fit that was cut off ends with the bits of one that was not."""
+
+    def cut(record):
+        if record.phase == "fine-tuning" and record.iteration >= 20:
+            raise InterruptedError
+
+    for parameters in ({"max_iter": 60}, {"projection": (16,)}, {"memory_budget": "80MiB"}):
+        file = folder / "cut.ckpt"
+        try:
+            fit("cuda", checkpoint=file, callbacks=cut, **parameters)
+        except InterruptedError:
+            assert file.exists()
+        again, whole = fit("cuda", checkpoint=file, **parameters), fit("cuda", **parameters)
+        np.testing.assert_array_equal(again.embedding_, whole.embedding_)
+
+
 def neighbours():
     X = clusters(3000)
     for metric in ("euclidean", "cosine", "manhattan"):
@@ -161,6 +178,7 @@ RUNS = {
     "rows on the GPU": rows_on_the_gpu,
     "grown": grown,
     "stored": stored,
+    "resumed": resumed,
     "neighbours": neighbours,
     "explanations": explanations,
     "classifier": classifier,

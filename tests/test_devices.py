@@ -30,6 +30,15 @@ def test_without_a_gpu_it_is_the_cpu(monkeypatch):
     assert not is_gpu(resolve_device("cpu"))
 
 
+def test_a_device_without_float64_is_refused(monkeypatch):
+    def zeros(*shape, dtype, device):
+        raise TypeError(f"Cannot convert a {device} Tensor to {dtype}")
+
+    monkeypatch.setattr(torch, "zeros", zeros)
+    with pytest.raises(ValueError, match=r"'mps' is not available here \(.*float64\); use device="):
+        resolve_device("mps")
+
+
 def test_memory_is_given_back_where_the_c_library_keeps_it(monkeypatch):
     trimmed = []
     monkeypatch.setattr("ptsne.devices.sys", SimpleNamespace(platform="linux"))

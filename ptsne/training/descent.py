@@ -54,16 +54,21 @@ class IndexStream:
         Rows to draw from, and rows of a batch; a last short batch is left out.
     generator : torch.Generator
         Draws the order.
+    device : torch.device
+        Of the rows: an epoch's order is brought there at once.
     """
 
-    def __init__(self, n_rows: int, batch_size: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, n_rows: int, batch_size: int, generator: torch.Generator, device: torch.device
+    ) -> None:
         self._n_rows, self._batch_size, self._generator = n_rows, batch_size, generator
-        self._order = torch.empty(0, dtype=torch.long)
+        self._order = torch.empty(0, dtype=torch.long, device=device)
         self._start = 0
 
     def __next__(self) -> Tensor:
         if len(self._order) - self._start < min(self._batch_size, self._n_rows):
-            self._order = torch.randperm(self._n_rows, generator=self._generator)
+            order = torch.randperm(self._n_rows, generator=self._generator)
+            self._order = order.to(self._order.device)
             self._start = 0
         batch = self._order[self._start : self._start + self._batch_size]
         self._start += self._batch_size
@@ -76,7 +81,7 @@ class IndexStream:
 
     def load_state_dict(self, state: State, /) -> None:
         """Go on from there."""
-        self._order, self._start = state["order"], state["start"]
+        self._order, self._start = state["order"].to(self._order.device), state["start"]
         self._generator.set_state(state["generator"])
 
 

@@ -182,8 +182,8 @@ def _regress(
     """Steps of the heavy-tailed loss on 64 real and 192 synthetic rows each."""
     X, unit, n_steps = task.X, map_unit(Y), settings.n_iterations
     adam = Adam([Group(learning(network), settings.learning_rate)])
-    real = IndexStream(len(X), min(64, len(X)), task.generator)
-    synthetic = IndexStream(len(pool.y), 192, task.generator)
+    real = IndexStream(len(X), min(64, len(X)), task.generator, X.device)
+    synthetic = IndexStream(len(pool.y), 192, task.generator, X.device)
     parts = network, adam, real, synthetic
     for step in task.journal.steps("distillation", n_steps, *parts):
         r, s = next(real), next(synthetic)
@@ -200,7 +200,7 @@ def _minimise_kl(network: MapNetwork, task: Task, settings: Distillation) -> Non
     """Exact gradient rows of a batch against the table of all positions."""
     X, n_steps = task.X, settings.n_kl_iterations
     adam = Adam([Group(learning(network), settings.learning_rate / 8)])
-    batches = IndexStream(len(X), min(512, len(X)), task.generator)
+    batches = IndexStream(len(X), min(512, len(X)), task.generator, X.device)
     best = Best(network)
     with torch.no_grad():
         table = torch.cat([network(x) for x in torch.split(X, 4096)])

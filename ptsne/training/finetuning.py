@@ -181,7 +181,7 @@ class _Step:
         self.network, self.atlas = network, cast(AtlasProjection, network.projection)
         self.task, self.settings = task, settings
         self.inputs = inputs
-        self.batches = _batches(len(task.X), settings.batch_size, task.generator)
+        self.batches = _batches(task.X, settings.batch_size, task.generator)
         self.candidates = Candidates(settings.n_iterations)
         self.z, self.y = embed(network, task.X)
         self.all_y, self.own = self.y, task.world.rows(task.world.count(self.y))
@@ -266,9 +266,11 @@ def embed(network: MapNetwork, X: Tensor) -> tuple[Tensor, Tensor]:
     return z, torch.cat([network.projection(part) for part in blocks])
 
 
-def _batches(n_rows: int, batch_size: int, generator: torch.Generator) -> IndexStream | None:
+def _batches(X: Tensor, batch_size: int, generator: torch.Generator) -> IndexStream | None:
     """Random batches of rows; None where all rows are one."""
-    return IndexStream(n_rows, batch_size, generator) if n_rows > batch_size else None
+    if len(X) <= batch_size:
+        return None
+    return IndexStream(len(X), batch_size, generator, X.device)
 
 
 def _reconstructing(network: MapNetwork, settings: FineTuning) -> list[nn.Module]:

@@ -187,7 +187,8 @@ class _Regression:
         learned = nn.ModuleList(parts)
         adam = Adam([Group(learning(learned), settings.learning_rate)])
         loss_of = world.parallel(loss_of, parts)
-        stream = IndexStream(self.n_rows, world.share(batch), self.generator)
+        device = next(learned.parameters()).device
+        stream = IndexStream(self.n_rows, world.share(batch), self.generator, device)
         every = max(1, n_steps // 100)
         with self.journal.interruptible():
             for step in self.journal.steps(self.phase, n_steps, learned, adam, stream):
