@@ -58,11 +58,12 @@ def test_the_whole_search_where_there_is_a_gpu(monkeypatch):
     np.testing.assert_allclose(found.distances, wanted.distances, rtol=1e-14)
 
 
-def test_products_of_ten_bits_rank_nothing(monkeypatch):
+@pytest.mark.parametrize("setting", [{"allow_tf32": True}, {"fp32_precision": "tf32"}])
+def test_products_of_ten_bits_rank_nothing(monkeypatch, setting):
     X = rows("blob")
     wanted = affinities.nearest_neighbors(X, 9)
     monkeypatch.setattr(search, "_has_cuda", lambda device: True)
-    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(allow_tf32=True))
+    monkeypatch.setattr(torch.backends.cuda, "matmul", SimpleNamespace(**setting))
     monkeypatch.setattr(Plane, "is_certain", None)  # of a ranking in float32
     found = affinities.nearest_neighbors(X, 9, device="cpu")
     np.testing.assert_array_equal(found.indices, wanted.indices)

@@ -60,9 +60,35 @@ def tf32():
         flag.allow_tf32 = value
 
 
+HAS_PRECISIONS = hasattr(torch.backends.cuda.matmul, "fp32_precision")  # since torch 2.9
+
+
+def rounded(flags):
+    """Which products may be rounded."""
+    if not HAS_PRECISIONS:
+        return [flag.allow_tf32 for flag in flags]
+    places = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
+    return [place.fp32_precision == "tf32" for place in places]
+
+
 @pytest.mark.parametrize("is_allowed", [True, False])
 def test_products_on_a_gpu_are_not_rounded_to_tf32(tf32, is_allowed):
     tf32[0].allow_tf32, tf32[1].allow_tf32 = is_allowed, not is_allowed
     with exact_arithmetic(torch.device("cuda")):
-        assert [flag.allow_tf32 for flag in tf32] == [False, False]
+        assert not any(rounded(tf32))
     assert [flag.allow_tf32 for flag in tf32] == [is_allowed, not is_allowed]
+
+
+@pytest.mark.skipif(not HAS_PRECISIONS, reason="this torch has flags only")
+def test_precisions_that_are_set_without_the_flags(tf32):
+    backends = torch.backends
+    backends.cuda.matmul.fp32_precision, backends.fp32_precision = "none", "tf32"
+    try:
+        assert rounded(tf32)[0]
+        with exact_arithmetic(torch.device("cuda")):
+            assert not any(rounded(tf32))
+        assert rounded(tf32)[0]
+        backends.fp32_precision = "none"  # still counts for all that have none of their own
+        assert not rounded(tf32)[0]
+    finally:
+        backends.fp32_precision = "none"

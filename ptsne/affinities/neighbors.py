@@ -193,6 +193,14 @@ def is_searched_exactly(X: Any, *, metric: str, device: str | torch.device) -> b
     return _resolve_method("auto", X, metric, device) == "exact"
 
 
+def _has_tf32() -> bool:
+    """Whether a GPU may round factors; the older flag raises where only the newer setting is."""
+    matmul = torch.backends.cuda.matmul
+    if hasattr(matmul, "fp32_precision"):
+        return bool(matmul.fp32_precision == "tf32")
+    return bool(matmul.allow_tf32)
+
+
 def _has_cuda(device: str | torch.device) -> bool:
     return torch.device(device).type == "cuda"
 
@@ -214,7 +222,7 @@ def _search(
     if sparse.issparse(train) or order == 1:
         return scan.run(exact_score(query, train, order, where), everything)[0]
     run = TensorScan(scan, where).run if _has_cuda(device) else scan.run
-    if _has_cuda(device) and torch.backends.cuda.matmul.allow_tf32:  # ten bits certify nothing
+    if _has_cuda(device) and _has_tf32():  # ten bits certify nothing
         return run(exact_score(query, train, order, where), everything)[0]
     plane = Plane.of(query, train, torch.float32, where)
     found, cutoff = run(plane.score, everything)

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -63,13 +64,22 @@ def _no_onednn() -> Iterator[None]:
 
 @contextmanager
 def _no_tf32() -> Iterator[None]:
-    matmul = torch.backends.cuda.matmul
-    before = matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
+    is_new = hasattr(matmul, "fp32_precision")  # since torch 2.9; once set, the flag raises
+    name = "fp32_precision" if is_new else "allow_tf32"
+    places = [matmul, cudnn.conv, cudnn.rnn] if is_new else [matmul, cudnn]
+    before = [getattr(place, name) for place in places]
+    for place in places:
+        setattr(place, name, "ieee" if is_new else False)
     try:
         yield
     finally:
-        matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+        for place, value in zip(places, before, strict=True):
+            if is_new:
+                setattr(place, name, "none")  # what holds for all products, if that is the same
+            if getattr(place, name) != value:
+                setattr(place, name, value)
 
 
 WITHOUT_ONEDNN = SharedSetting(_no_onednn)
