@@ -1,9 +1,9 @@
-// A CUDA device for machines without one: memory of the CPU that torch takes for a GPU's.
+// Two CUDA devices for machines without one: memory of the CPU that torch takes for a GPU's.
 //
 // Built against the CPU's torch and loaded before it, this registers what the CUDA library would: an
 // allocator, a device guard, hooks, and a kernel for every operation, which lends the memory to the
-// CPU's kernel. What a GPU refuses is refused here: tensors of the CPU beside its own, their random
-// generators, products of integers, conversions to numpy. It says nothing about speed.
+// CPU's kernel. What a GPU refuses is refused here: tensors of the CPU or of the other GPU beside its
+// own, random generators of the CPU, products of integers, conversions to numpy.
 
 #include <ATen/ATen.h>
 #include <ATen/EmptyTensor.h>
@@ -27,14 +27,22 @@ using at::Tensor;
 
 namespace {
 
-const c10::Device GPU(c10::kCUDA, 0);
+constexpr c10::DeviceIndex N_DEVICES = 2;
 const c10::Device CPU(c10::kCPU);
+thread_local c10::DeviceIndex current = 0;
 int64_t n_waits = 0;  // how often the host had to wait for a result of the device
+
+c10::Device gpu(c10::DeviceIndex index) { return {c10::kCUDA, index}; }
+c10::DeviceIndex exchange(c10::DeviceIndex index) {
+  auto before = current;
+  if (index >= 0) current = index;
+  return before;
+}
 
 struct Memory final : c10::Allocator {
   c10::DataPtr allocate(size_t n) override {
     void* p = std::calloc(n ? n : 1, 1);
-    return {p, p, &std::free, GPU};
+    return {p, p, &std::free, gpu(current)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return &std::free; }
   void copy_data(void* to, const void* from, size_t n) const override { std::memcpy(to, from, n); }
@@ -42,17 +50,17 @@ struct Memory final : c10::Allocator {
 REGISTER_ALLOCATOR(c10::kCUDA, &memory);
 
 struct Guard final : c10::impl::DeviceGuardImplInterface {
-  c10::Stream stream() const { return c10::Stream(c10::Stream::DEFAULT, GPU); }
+  static c10::Stream stream(c10::Device d) { return c10::Stream(c10::Stream::DEFAULT, d); }
   c10::DeviceType type() const override { return c10::kCUDA; }
-  c10::Device exchangeDevice(c10::Device) const override { return GPU; }
-  c10::Device getDevice() const override { return GPU; }
-  void setDevice(c10::Device) const override {}
-  void uncheckedSetDevice(c10::Device) const noexcept override {}
-  c10::Stream getStream(c10::Device) const override { return stream(); }
-  c10::Stream getDefaultStream(c10::Device) const override { return stream(); }
-  c10::Stream getNewStream(c10::Device, int) const override { return stream(); }
-  c10::Stream exchangeStream(c10::Stream) const override { return stream(); }
-  c10::DeviceIndex deviceCount() const noexcept override { return 1; }
+  c10::Device exchangeDevice(c10::Device d) const override { return gpu(exchange(d.index())); }
+  c10::Device getDevice() const override { return gpu(current); }
+  void setDevice(c10::Device d) const override { exchange(d.index()); }
+  void uncheckedSetDevice(c10::Device d) const noexcept override { exchange(d.index()); }
+  c10::Stream getStream(c10::Device d) const override { return stream(d); }
+  c10::Stream getDefaultStream(c10::Device d) const override { return stream(d); }
+  c10::Stream getNewStream(c10::Device d, int) const override { return stream(d); }
+  c10::Stream exchangeStream(c10::Stream s) const override { return stream(s.device()); }
+  c10::DeviceIndex deviceCount() const noexcept override { return N_DEVICES; }
   void record(void**, const c10::Stream&, const c10::DeviceIndex, const c10::EventFlag) const override {}
   void block(void*, const c10::Stream&) const override {}
   bool queryEvent(void*) const override { return true; }
@@ -69,15 +77,15 @@ struct Hooks final : at::CUDAHooksInterface {
   bool isBuilt() const override { return true; }
   bool isAvailable() const override { return true; }
   bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
-  c10::DeviceIndex deviceCount() const override { return 1; }
-  void setCurrentDevice(c10::DeviceIndex) const override {}
-  c10::DeviceIndex getCurrentDevice() const override { return 0; }
-  c10::DeviceIndex exchangeDevice(c10::DeviceIndex) const override { return 0; }
-  c10::DeviceIndex maybeExchangeDevice(c10::DeviceIndex) const override { return 0; }
-  c10::DeviceIndex current_device() const override { return 0; }
-  int getNumGPUs() const override { return 1; }
+  c10::DeviceIndex deviceCount() const override { return N_DEVICES; }
+  void setCurrentDevice(c10::DeviceIndex i) const override { exchange(i); }
+  c10::DeviceIndex getCurrentDevice() const override { return current; }
+  c10::DeviceIndex exchangeDevice(c10::DeviceIndex i) const override { return exchange(i); }
+  c10::DeviceIndex maybeExchangeDevice(c10::DeviceIndex i) const override { return exchange(i); }
+  c10::DeviceIndex current_device() const override { return current; }
+  int getNumGPUs() const override { return N_DEVICES; }
   void deviceSynchronize(c10::DeviceIndex) const override {}
-  c10::Device getDeviceFromPtr(void*) const override { return GPU; }
+  c10::Device getDeviceFromPtr(void*) const override { return gpu(current); }
 };
 C10_REGISTER_CLASS(CUDAHooksRegistry, CUDAHooks, Hooks)
 
@@ -92,13 +100,14 @@ Tensor seen_from(const Tensor& t, c10::Device device, std::shared_ptr<Tensor> ow
   return other;
 }
 Tensor on_cpu(const Tensor& t) { return seen_from(t, CPU); }
-Tensor on_gpu(const Tensor& t) { return seen_from(t, GPU, std::make_shared<Tensor>(t)); }
+Tensor on_gpu(const Tensor& t) { return seen_from(t, gpu(current), std::make_shared<Tensor>(t)); }
 
 const Tensor& resized(const Tensor& self, IntArrayRef size, std::optional<at::MemoryFormat>) {
   auto* impl = self.unsafeGetTensorImpl();
   auto storage = impl->unsafe_storage();  // shares what it stands for
   size_t needed = (c10::multiply_integers(size) + impl->storage_offset()) * self.itemsize();
   if (needed > storage.nbytes()) {
+    c10::DeviceGuard on(self.device());
     auto larger = memory.allocate(needed);
     std::memcpy(larger.get(), storage.data(), storage.nbytes());
     storage.set_data_ptr_noswap(std::move(larger));
@@ -118,12 +127,24 @@ const std::set<std::string> WAITING{"aten::nonzero", "aten::masked_select", "ate
 void check(const Tensor& t, const std::string& name, bool in_list) {
   if (!t.defined()) return;
   if (t.is_cuda()) {
+    TORCH_CHECK(t.get_device() == current, name, ": tensors of both GPUs");
     TORCH_CHECK(!PRODUCTS.count(name) || t.is_floating_point() || t.is_complex(),
                 "a GPU has no ", name, " of ", t.dtype());
     return;
   }
   bool may_be_host = t.dim() == 0 || (in_list && INDEXING.count(name));
   TORCH_CHECK(may_be_host, name, ": a tensor of the CPU, of shape ", t.sizes(), ", beside tensors of the GPU");
+}
+
+c10::Device device_of(const torch::jit::Stack& stack, size_t first) {
+  for (size_t i = first; i < stack.size(); i++) {
+    if (stack[i].isTensor() && stack[i].toTensor().defined() && stack[i].toTensor().is_cuda())
+      return stack[i].toTensor().device();
+    if (stack[i].isTensorList())
+      for (const auto& t : stack[i].toTensorVector())
+        if (t.is_cuda()) return t.device();
+  }
+  return gpu(current);
 }
 
 // Every operation that has no kernel of its own below.
@@ -133,6 +154,7 @@ void lend_to_cpu(const c10::OperatorHandle& op, c10::DispatchKeySet, torch::jit:
   n_waits += WAITING.count(name);
   const size_t n = schema.arguments().size(), first = stack->size() - n;
   std::vector<Tensor> given(n), grown(n);
+  c10::DeviceGuard on(device_of(*stack, first));
   auto writes = [&](const c10::AliasInfo* alias) { return alias && alias->isWrite(); };
   for (size_t i = 0; i < n; i++) {
     auto& value = (*stack)[first + i];
@@ -194,12 +216,14 @@ c10::ScalarType or_default(std::optional<c10::ScalarType> dtype) {
   return dtype.value_or(c10::get_default_dtype_as_scalartype());
 }
 Tensor empty(IntArrayRef size, std::optional<c10::ScalarType> dtype, std::optional<c10::Layout>,
-             std::optional<c10::Device>, std::optional<bool>, std::optional<at::MemoryFormat> format) {
+             std::optional<c10::Device> device, std::optional<bool>, std::optional<at::MemoryFormat> format) {
+  c10::OptionalDeviceGuard on(device);
   return at::detail::empty_generic(
       size, &memory, c10::DispatchKeySet(c10::DispatchKey::CUDA), or_default(dtype), format);
 }
 Tensor empty_strided(IntArrayRef size, IntArrayRef stride, std::optional<c10::ScalarType> dtype,
-                     std::optional<c10::Layout>, std::optional<c10::Device>, std::optional<bool>) {
+                     std::optional<c10::Layout>, std::optional<c10::Device> device, std::optional<bool>) {
+  c10::OptionalDeviceGuard on(device);
   return at::detail::empty_strided_generic(
       size, stride, &memory, c10::DispatchKeySet(c10::DispatchKey::CUDA), or_default(dtype));
 }
@@ -245,4 +269,8 @@ TORCH_LIBRARY_IMPL(aten, CUDA, m) {
   }
 }
 
-extern "C" int64_t waits() { return n_waits; }
+extern "C" {
+int64_t waits() { return n_waits; }
+int current_device() { return current; }
+int exchange_device(int index) { return exchange(index); }
+}

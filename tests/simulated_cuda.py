@@ -12,6 +12,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,18 +36,18 @@ def use(library):
     import torch  # looks for devices when it is imported
 
     replaced = {
-        "waits": device.waits,
+        "waits": partial(device.waits),
         "is_available": lambda: True,
         "is_initialized": lambda: True,
-        "device_count": lambda: 1,
-        "current_device": lambda: 0,
+        "device_count": lambda: 2,
+        "current_device": partial(device.current_device),
         "synchronize": lambda device=None: None,
         "manual_seed": lambda seed: None,
         "get_rng_state": lambda device=None: torch.get_rng_state(),
         "set_rng_state": lambda state, device=None: None,
         "_lazy_init": lambda: None,
-        "_exchange_device": lambda index: 0,
-        "_maybe_exchange_device": lambda index: 0,
+        "_exchange_device": partial(device.exchange_device),
+        "_maybe_exchange_device": partial(device.exchange_device),
     }
     for name, function in replaced.items():
         setattr(torch.cuda, name, function)

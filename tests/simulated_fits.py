@@ -1,6 +1,6 @@
 """What `test_simulated_cuda` runs: the package on a simulated GPU, beside the same on the CPU.
 
-python tests/simulated_cuda.py tests/simulated_fits.py outcomes.json
+    python tests/simulated_cuda.py tests/simulated_fits.py outcomes.json
 """
 
 import json
@@ -20,7 +20,8 @@ from cases import CASES
 from ptsne.affinities import nearest_neighbors, query_neighbors
 
 DIGITS = load_digits().data[:300]
-DEVICES = "cuda", "cpu"
+GPU = "cuda:1"  # a tensor that is made on "cuda" is on the other one
+DEVICES = GPU, "cpu"
 
 
 def clusters(n):
@@ -59,18 +60,18 @@ def read_only():
 
 def rows_on_the_gpu():
     X = torch.from_numpy(DIGITS)
-    map_ = fit("cuda", X.cuda())
+    map_ = fit(GPU, X.cuda())
     np.testing.assert_array_equal(map_.transform(X.cuda()), map_.transform(DIGITS))
 
 
 def grown():
-    map_ = fit("cuda").update(DIGITS[:100] + 20)
+    map_ = fit(GPU).update(DIGITS[:100] + 20)
     assert np.isfinite(map_.transform(DIGITS)).all()
     assert np.isfinite(map_.inverse_transform(map_.embedding_[:3])).all()
 
 
 def stored(folder=Path(sys.argv[1]).parent):
-    map_ = fit("cuda", checkpoint=folder / "fit.ckpt")
+    map_ = fit(GPU, checkpoint=folder / "fit.ckpt")
     map_.save(folder / "map.ptsne")
     for device in DEVICES:
         again = ptsne.load(folder / "map.ptsne").set_params(device=device)
@@ -87,10 +88,10 @@ def resumed(folder=Path(sys.argv[1]).parent):
     for parameters in ({"max_iter": 60}, {"projection": (16,)}, {"memory_budget": "80MiB"}):
         file = folder / "cut.ckpt"
         try:
-            fit("cuda", checkpoint=file, callbacks=cut, **parameters)
+            fit(GPU, checkpoint=file, callbacks=cut, **parameters)
         except InterruptedError:
             assert file.exists()
-        again, whole = fit("cuda", checkpoint=file, **parameters), fit("cuda", **parameters)
+        again, whole = fit(GPU, checkpoint=file, **parameters), fit(GPU, **parameters)
         np.testing.assert_array_equal(again.embedding_, whole.embedding_)
 
 
@@ -101,13 +102,13 @@ def neighbours():
         np.testing.assert_array_equal(of[0].indices, of[1].indices)
         of = [query_neighbors(X, X[:50] + 1, 30, metric=metric, device=d) for d in DEVICES]
         np.testing.assert_array_equal(of[0].indices, of[1].indices)
-    cells = nearest_neighbors(X, 30, method="cells", device="cuda").indices
+    cells = nearest_neighbors(X, 30, method="cells", device=GPU).indices
     exact = nearest_neighbors(X, 30, device="cpu").indices
     assert np.mean([len(set(a) & set(b)) / 30 for a, b in zip(cells, exact, strict=True)]) > 0.95
 
 
 def explanations():
-    map_ = fit("cuda")
+    map_ = fit(GPU)
     why = map_.explain(DIGITS[:20])
     assert (why.radius() >= 0).all()
     assert np.isfinite(why.local_fidelity()).all()
@@ -122,8 +123,8 @@ def classifier():
     model = nn.Sequential(*layers, nn.Linear(100, 10)).double().eval()
     x, y = torch.rand(20, 1, 12, 12).double(), torch.arange(20) % 10
     rates = ptsne.label_flip_rate(model, x, y, batch_size=7)
-    assert ptsne.label_flip_rate(model.cuda(), x, y, batch_size=7) == rates
-    assert ptsne.split_prediction(model, x.cuda()).wx.is_cuda
+    assert ptsne.label_flip_rate(model.to(GPU), x, y, batch_size=7) == rates
+    assert ptsne.split_prediction(model, x.to(GPU)).wx.is_cuda
 
 
 def linearizer():
@@ -133,7 +134,7 @@ def linearizer():
         model, x = case.model(), case.x(3)
         expected = ptsne.linearize(model, x)
         W, b = expected.weight(), expected.bias()
-        model, x = model.cuda(), x.cuda()
+        model, x = model.to(GPU), x.to(GPU)
         try:
             is_whole = model(x).is_cuda
         except RuntimeError:
@@ -149,7 +150,7 @@ def linearizer():
 def steps_hardly_wait():
     counts = {"places": [], "fine-tuning": []}
     fit(
-        "cuda",
+        GPU,
         max_iter=60,
         callbacks=lambda r: counts.get(r.phase, []).append((r.iteration, torch.cuda.waits())),
     )
