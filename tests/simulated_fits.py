@@ -1,6 +1,6 @@
 """What `test_simulated_cuda` runs: the package on a simulated GPU, beside the same on the CPU.
 
-    python tests/simulated_cuda.py tests/simulated_fits.py outcomes.json
+python tests/simulated_cuda.py tests/simulated_fits.py outcomes.json
 """
 
 import json

@@ -28,7 +28,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
@@ -244,7 +244,10 @@ class Processes(World):
     def everybodys(self, value: Value) -> list[Value]:
         """What each process says."""
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        # NCCL sends objects through the current device, which may be that of another process
+        is_cuda = self.device.type == "cuda"
+        with torch.cuda.device(self.device) if is_cuda else nullcontext():
+            dist.all_gather_object(values, value)
         return values
 
     def own_generator(self, generator: torch.Generator) -> torch.Generator:
