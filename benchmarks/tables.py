@@ -338,7 +338,12 @@ def small_report(all_records, dataset):
     """The text for README.md: all methods of one data set, ours with its defaults."""
     if dataset not in all_records:
         raise ValueError(f"there are no figures of {dataset}; run benchmarks/run.py first")
-    shown = [record for record in all_records[dataset] if record["method"] not in LEFT_OUT]
+    methods = {record["method"] for record in all_records[dataset]}
+    shown = [
+        record
+        for record in all_records[dataset]
+        if record["method"] not in LEFT_OUT and not _is_part(record["method"], methods)
+    ]
     data = next(record["data"] for record in shown if record["data"])
     places = [record["conditions"] for record in shown]
     machines = "; ".join(sorted({f"{where['cpu']}, {where['cores']} cores" for where in places}))
@@ -352,6 +357,12 @@ def small_report(all_records, dataset):
         f"{' to '.join(dict.fromkeys([days[0], days[-1]]))}.{busy}"
     )
     return f"{table(shown, SMALL)}\n\n{caption}"
+
+
+def _is_part(method, methods):
+    """Whether it is another, cut short, and that one is there in full: glass-box-umap-20."""
+    name, _, share = method.rpartition("-")
+    return share.isdigit() and name in methods
 
 
 def fill(text, content):

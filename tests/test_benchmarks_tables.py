@@ -99,6 +99,13 @@ def test_the_small_table_puts_held_out_before_training():
         tables.small_report({}, "mnist-10k")
 
 
+def test_the_small_table_has_no_part_of_what_is_there_in_full():
+    tables, part = script("tables"), "glass-box-umap-20"
+    whole, cut = (record(name, [finished_run()]) for name in ("glass-box-umap", part))
+    assert "20 of 200 epochs" in tables.small_report({"iris": [cut]}, "iris")
+    assert "20 of 200 epochs" not in tables.small_report({"iris": [whole, cut]}, "iris")
+
+
 def test_data_sets_stand_in_order_and_trials_are_left_out():
     tables = script("tables")
     found = {name: [] for name in ("mnist-10k", "blobs-1000", "iris@20", "digits", "iris")}
