@@ -70,7 +70,8 @@ def grown():
     assert np.isfinite(map_.inverse_transform(map_.embedding_[:3])).all()
 
 
-def stored(folder=Path(sys.argv[1]).parent):
+def stored():
+    folder = Path(sys.argv[1]).parent
     map_ = fit(GPU, checkpoint=folder / "fit.ckpt")
     map_.save(folder / "map.ptsne")
     for device in DEVICES:
@@ -78,8 +79,9 @@ def stored(folder=Path(sys.argv[1]).parent):
         np.testing.assert_allclose(again.transform(DIGITS), map_.embedding_, rtol=1e-9)
 
 
-def resumed(folder=Path(sys.argv[1]).parent):
+def resumed():
     """A fit that was cut off ends with the bits of one that was not."""
+    folder = Path(sys.argv[1]).parent
 
     def cut(record):
         if record.phase == "fine-tuning" and record.iteration >= 20:
