@@ -1,15 +1,18 @@
 """What `test_simulated_cuda` runs: the package on a simulated GPU, beside the same on the CPU.
 
-python tests/simulated_cuda.py tests/simulated_fits.py outcomes.json
+Started by ``python tests/simulated_cuda.py tests/simulated_fits.py outcomes.json``.
 """
 
 import json
+import math
 import sys
 import traceback
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
+import pytest
 import torch
 from scipy import sparse
 from sklearn.datasets import load_digits
@@ -18,6 +21,7 @@ from torch import nn
 import ptsne
 from cases import CASES
 from ptsne.affinities import nearest_neighbors, query_neighbors
+from ptsne.training import Checkpoint
 
 DIGITS = load_digits().data[:300]
 GPU = "cuda:1"  # a tensor that is made on "cuda" is on the other one
@@ -26,9 +30,8 @@ DEVICES = GPU, "cpu"
 
 def clusters(n):
     rng = np.random.default_rng(0)
-    return (
-        rng.normal(scale=3, size=(20, 30))[rng.integers(20, size=n)] + rng.normal(size=(n, 30))
-    ).astype("f4")
+    centres = rng.normal(scale=3, size=(20, 30))
+    return (centres[rng.integers(20, size=n)] + rng.normal(size=(n, 30))).astype("f4")
 
 
 def fit(device, X=DIGITS, y=None, **parameters):
@@ -42,12 +45,11 @@ def same(X=DIGITS, y=None, **parameters):
     np.testing.assert_allclose(on_gpu.kl_divergence_, on_cpu.kl_divergence_, rtol=0.05)
     np.testing.assert_array_equal(on_gpu.transform(X[:20]), on_gpu.embedding_[:20])
     assert on_gpu.explain(X[:10]).residual.max() < (1e-12 if X.dtype == float else 1e-4)
-    return on_gpu
 
 
-def network(*sizes):
+def network(n_in, n_out):
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(sizes[0], 16), nn.ReLU(), nn.Linear(16, sizes[1])).double()
+    return nn.Sequential(nn.Linear(n_in, 16), nn.ReLU(), nn.Linear(16, n_out)).double()
 
 
 def read_only():
@@ -71,30 +73,30 @@ def grown():
 
 
 def stored():
-    folder = Path(sys.argv[1]).parent
-    map_ = fit(GPU, checkpoint=folder / "fit.ckpt")
-    map_.save(folder / "map.ptsne")
+    file = Path(sys.argv[1]).with_name("map.ptsne")
+    map_ = fit(GPU)
+    map_.save(file)
     for device in DEVICES:
-        again = ptsne.load(folder / "map.ptsne").set_params(device=device)
+        again = ptsne.load(file).set_params(device=device)
         np.testing.assert_allclose(again.transform(DIGITS), map_.embedding_, rtol=1e-9)
 
 
 def resumed():
     """A fit that was cut off ends with the bits of one that was not."""
-    folder = Path(sys.argv[1]).parent
+    file = Path(sys.argv[1]).with_name("cut.ckpt")
 
     def cut(record):
         if record.phase == "fine-tuning" and record.iteration >= 20:
             raise InterruptedError
 
-    for parameters in ({"max_iter": 60}, {"projection": (16,)}, {"memory_budget": "80MiB"}):
-        file = folder / "cut.ckpt"
-        try:
+    kept_at_every_step = mock.patch.multiple(Checkpoint, seconds=0.0, share=math.inf)
+    for options in ({}, {"projection": (16,)}, {"memory_budget": "80MiB"}):
+        parameters, heard = {"max_iter": 60, **options}, []
+        with kept_at_every_step, pytest.raises(InterruptedError):
             fit(GPU, checkpoint=file, callbacks=cut, **parameters)
-        except InterruptedError:
-            assert file.exists()
-        again, whole = fit(GPU, checkpoint=file, **parameters), fit(GPU, **parameters)
-        np.testing.assert_array_equal(again.embedding_, whole.embedding_)
+        again = fit(GPU, checkpoint=file, callbacks=heard.append, **parameters)
+        assert heard[0].phase == "fine-tuning", heard[0]
+        np.testing.assert_array_equal(again.embedding_, fit(GPU, **parameters).embedding_)
 
 
 def neighbours():
