@@ -32,3 +32,13 @@ def test_few_iterations_are_shared_out(max_iter):
     found = settings(100, max_iter=max_iter)
     assert n_iterations(found) == max_iter
     assert found.schedule.late >= 1
+
+
+def test_a_relu_network_takes_more_steps_for_a_finer_map():
+    steps = [
+        settings(n, projection="mlp").distillation.n_iterations
+        for n in (100, 10_000, 60_000, 1_000_000)
+    ]
+    assert steps == sorted(steps)
+    assert steps[0] == steps[1] < steps[2] < steps[3]
+    assert steps[3] < 100 * steps[1]

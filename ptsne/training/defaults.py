@@ -30,7 +30,7 @@ class Course(NamedTuple):
 # fine-tuning wins fidelity.
 COURSE = {"few": Course(800, 0.085, 0.475), "many": Course(1100, 0.06, 0.72)}
 # A ReLU network learns the places: what they lack it cannot have.
-NETWORK_COURSE = {"few": Course(700, 0.1, 0.45), "many": Course(640, 0.11, 0.66)}
+NETWORK_COURSE = {"few": Course(700, 0.1, 0.45), "many": Course(810, 0.0875, 0.52)}
 
 
 class Quality(NamedTuple):
@@ -73,6 +73,13 @@ def default_course(n_samples: int, *, is_atlas: bool) -> Course:
     """Course of the training of so many rows."""
     courses = COURSE if is_atlas else NETWORK_COURSE
     return courses["few" if n_samples <= MANY_ROWS else "many"]
+
+
+def default_distillation(n_samples: int, n_iterations: int, exaggeration: float) -> Distillation:
+    """Steps of a ReLU network: ten an iteration, more for more rows, and then two on the KL."""
+    # A map of more rows is finer against its extent. A step on the KL costs more with more rows.
+    finer = max(1.0, n_samples / 10_000) ** 0.5
+    return Distillation(round(10 * finer * n_iterations), 2 * n_iterations, exaggeration)
 
 
 def map_settings(shape: tuple[int, ...], parameters: Mapping[str, Any]) -> MapSettings:
@@ -121,7 +128,7 @@ def map_settings(shape: tuple[int, ...], parameters: Mapping[str, Any]) -> MapSe
             dropout=default_dropout(n_features, latent_dim),
             noise=NOISE * regularisation(latent_dim),
         ),
-        distillation=Distillation(10 * tune, 2 * tune, exaggeration),
+        distillation=default_distillation(n_samples, tune, exaggeration),
         pretraining=PreTraining(decoder_widths=_decoder_widths(encoder)),
     )
 
