@@ -501,8 +501,9 @@ def _gaussian_repulsion(Y: Tensor, precision: Tensor, row_mass: Tensor) -> tuple
         return torch.zeros_like(Y), Y.new_zeros(())
     columns = Y.T.contiguous()  # (K, N)
     n_rows = max(1, _BLOCK_BYTES // (len(Y) * Y.element_size()))
-    force, total = torch.zeros_like(columns), [Y.new_zeros(())]
-    for start in range(0, len(Y), n_rows):
+    starts = range(0, len(Y), n_rows)
+    force, total = torch.zeros_like(columns), Y.new_zeros(1 + len(starts))
+    for number, start in enumerate(starts, 1):
         block = slice(start, start + n_rows)
         difference = columns[:, block, None] - columns[:, None]  # (K, B, N)
         logits = difference.square().sum(0) * (-precision[block, None] / 2)  # (B, N)
@@ -512,8 +513,8 @@ def _gaussian_repulsion(Y: Tensor, precision: Tensor, row_mass: Tensor) -> tuple
         push = difference.mul_(q * (row_mass * precision)[block, None])
         force[:, block] += push.sum(2)
         force -= push.sum(1)
-        total.append(torch.dot(row_mass[block], log_normaliser))
-    return force.T.contiguous(), torch.stack(total).sum()
+        total[number] = torch.dot(row_mass[block], log_normaliser)
+    return force.T.contiguous(), total.sum()
 
 
 # Autoencoder

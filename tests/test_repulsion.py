@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import time
 import weakref
 
@@ -48,6 +50,26 @@ def test_exact_blocks_join_seamlessly():
     u = 1 + difference.square().sum(-1)
     torch.testing.assert_close(force, (difference / u[..., None] ** 2).sum(1), rtol=0, atol=1e-11)
     assert float(Z) == pytest.approx(float((1 / u).sum()) - 2000, rel=1e-12)
+
+
+PEAK_OF_MANY_BLOCKS = """
+import resource
+import torch
+from ptsne.repulsion.pairs import between_pairs
+
+Y = torch.randn(60_000, 2, dtype=torch.float64)
+between_pairs(Y[:100], Y, 1.0)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+between_pairs(Y[:2000], Y, 1.0)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is Linux's")
+def test_many_exact_blocks_take_no_more_memory_than_a_few():
+    run = [sys.executable, "-c", PEAK_OF_MANY_BLOCKS]
+    grown = float(subprocess.run(run, capture_output=True, text=True, check=True).stdout)
+    assert grown < 100  # MiB; a block's sum kept in a tensor of its own made it 800
 
 
 def test_exact_z_of_points_far_apart_does_not_cancel():

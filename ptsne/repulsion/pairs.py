@@ -34,20 +34,23 @@ def between_pairs(
     rows, columns = targets.T / unit, (sources.T / unit).contiguous()  # (K, M)
     row_bytes = max(1, len(sources)) * targets.element_size()
     step = max(1, per_device(BLOCK_BYTES, targets) // row_bytes)
-    force, total = torch.zeros_like(targets), [targets.new_zeros(())]
-    for start in range(0, len(targets), step):
+    starts = range(0, len(targets), step)
+    # in one piece of memory: a tensor for each sum would lie between the blocks that are freed, and
+    # of 60,000 points the holes, too small for the next block, have taken 20 GB
+    force, total = torch.zeros_like(targets), targets.new_zeros(1 + len(starts))
+    for number, start in enumerate(starts, 1):
         block = slice(start, start + step)
         difference = [y[block, None] - x for y, x in zip(rows, columns, strict=True)]  # (B, M)
         k1, k2 = _kernels(difference, dof)
         if own is not None:
             k1.scatter_(1, own[block, None], 0.0)
         if counts is None:
-            total.append(k1.sum())
+            total[number] = k1.sum()
         else:
-            total.append(counts[0][block] @ (k1 @ counts[1]))
+            total[number] = counts[0][block] @ (k1 @ counts[1])
             k2 = k2 * counts[1]
         force[block] = torch.stack([d.mul_(k2).sum(1) for d in difference], 1) * unit
-    return force, torch.stack(total).sum()
+    return force, total.sum()
 
 
 def _kernels(difference: list[Tensor], dof: float) -> tuple[Tensor, Tensor]:
